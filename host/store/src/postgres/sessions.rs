@@ -141,3 +141,36 @@ pub(super) async fn load(connection: &Connection) -> Result<Vec<(CredentialHash,
     };
     rows.iter().map(session).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection;
+    use super::super::test_server::TestDatabase;
+    use super::*;
+    use crate::{Store, StoreLimits};
+    use hookloom_model::access::Scope;
+
+    /// Expired sessions and links of a key that is gone.
+    const INSERT_EXPIRED: &str = "INSERT INTO sessions (hash, key, csrf, created_at_ms, expires_at_ms)
+         SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), gen_random_uuid(), '', 0, i FROM generate_series(1, 100) i;
+         INSERT INTO sign_in_links (hash, key, expires_at_ms)
+         SELECT decode(lpad(to_hex(i), 64, '0'), 'hex'), gen_random_uuid(), i FROM generate_series(1, 100) i";
+
+    #[tokio::test]
+    async fn a_sign_in_deletes_what_expired_first_and_so_does_a_new_link() {
+        let database = TestDatabase::new().await;
+        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
+        let (store, _store_events) = opened.expect("a store");
+        let (key, _) = store.create_key(Actor::Host, None, vec![Scope::Read], "k".into()).await.expect("a key");
+        let config = connection::config(&database.url()).expect("a URL");
+        let beside = Connection::open(&config).await.expect("a connection");
+        beside.batch_execute(INSERT_EXPIRED).await.expect("expired ones");
+        store.sign_in(Arc::new(key.clone()), IpAddr::from([127, 0, 0, 1])).await.expect("signed in");
+        store.create_sign_in_link(Actor::Host, key).await.expect("a link");
+        for table in ["sessions", "sign_in_links"] {
+            let sql = format!("SELECT count(*), min(expires_at_ms) FROM {table}");
+            let row = beside.query_one(&sql, &[]).await.expect("a count");
+            assert_eq!((row.get(0), row.get(1)), (101 - int(EXPIRED), 1 + int(EXPIRED)), "{table}");
+        }
+    }
+}
