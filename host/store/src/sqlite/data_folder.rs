@@ -1,7 +1,7 @@
 //! Files of a data folder, which belong together: `hookloom.db` with its log, `master.key`, and the lock.
 //!
 //! # Guarantees
-//! - One host per folder, even if the file `lock` was removed: the folder itself is locked as well.
+//! - One host per folder ([`FolderLock`]).
 //! - Files that do not belong together are refused before SQLite opens them ([`inspect`]): a missing or empty database with a key,
 //!   a log of another database, a missing log after a host was killed, another master key.
 //! - A file that is removed or replaced while the host runs is detected at the next commit ([`OpenFiles::check`]), which fails.
@@ -13,22 +13,21 @@
 //! database is closed. The database identifies its master key by a value derived from the key.
 //!
 //! # Limits
-//! Two copies of one database from the same run have the same number. A truncated log is not detected here. If a file system cannot
-//! lock folders, only `lock` is locked.
+//! Two copies of one database from the same run have the same number. A truncated log is not detected here.
 
 mod header;
 mod run;
 
 use crate::StoreError;
 use crate::folder_fault::FolderFault;
+use crate::folder_lock::FolderLock;
 use crate::vault::Vault;
 use header::{Found, Header};
 use hookloom_model::clock;
 use run::Run;
 use rusqlite::{Connection, OptionalExtension as _};
-use std::fs::{File, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +39,6 @@ const LOG_INDEX: &str = "hookloom.db-shm";
 const RUN: &str = "hookloom.db-run";
 /// The master key.
 pub(super) const MASTER_KEY: &str = "master.key";
-const LOCK: &str = "lock";
 
 /// Device and inode of a file, which stay when the file is renamed.
 type FileId = (u64, u64);
@@ -51,10 +49,7 @@ fn file_id(path: &Path) -> Option<FileId> {
 
 /// Data folder that is locked by this process.
 pub(super) struct DataFolder {
-    path: PathBuf,
-    lock: File,
-    /// The folder, which is locked too if its file system can lock folders.
-    _folder: File,
+    lock: FolderLock,
     /// True once SQLite may open the files. A start that is refused earlier changes nothing.
     is_opened: AtomicBool,
 }
@@ -62,25 +57,7 @@ pub(super) struct DataFolder {
 impl DataFolder {
     /// Creates the folder if it does not exist, and locks it. The lock ends with the process.
     pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
-        let in_folder = |source| StoreError::Folder { folder: path.display().to_string(), source };
-        // The files contain payloads, so other users of the machine must not read them.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(in_folder)?;
-        let options = || File::options().read(true).write(true).create(true).truncate(false).open(path.join(LOCK));
-        let mut lock = options().map_err(in_folder)?;
-        let folder = File::open(path).map_err(in_folder)?;
-        // The folder first: its lock cannot be removed, and its holder writes the file `lock`.
-        let is_locked = matches!(folder.try_lock(), Err(TryLockError::WouldBlock));
-        if is_locked || lock.try_lock().is_err() {
-            let mut pid = String::new();
-            lock.read_to_string(&mut pid).map_err(in_folder)?;
-            let pid = Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty());
-            let pid = pid.unwrap_or_else(|| "(unknown: its file lock was removed)".to_owned());
-            return Err(StoreError::Locked { folder: path.display().to_string(), pid });
-        }
-        lock.set_len(0).map_err(in_folder)?;
-        lock.rewind().map_err(in_folder)?;
-        write!(lock, "{}", std::process::id()).map_err(in_folder)?;
-        Ok(DataFolder { path: path.to_owned(), lock, _folder: folder, is_opened: AtomicBool::new(false) })
+        Ok(DataFolder { lock: FolderLock::take(path)?, is_opened: AtomicBool::new(false) })
     }
 
     /// Opens the database.
@@ -91,11 +68,11 @@ impl DataFolder {
 
     /// Returns the path of a file in the folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.lock.path().join(name)
     }
 
     fn shown(&self) -> String {
-        self.path.display().to_string()
+        self.lock.path().display().to_string()
     }
 
     /// Returns an error if the folder has a database and no master key, before SQLite opens the database.
@@ -167,7 +144,6 @@ impl DataFolder {
 
     /// Returns faults that affect only the next start.
     pub(super) fn faults(&self, vault: &Vault) -> Vec<String> {
-        let lock = self.lock.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let key = Vault::read(&self.file(MASTER_KEY));
         let key = match key {
             Ok(Some(key)) if key.fingerprint() == vault.fingerprint() => None,
@@ -179,7 +155,7 @@ impl DataFolder {
             }
             Err(_) => Some("master.key cannot be read: without it the host does not start again"),
         };
-        let lock = (lock != file_id(&self.file(LOCK)))
+        let lock = (!self.lock.is_in_place())
             .then_some("the file lock was removed or replaced: restart the host, so that every other one knows of it");
         lock.into_iter().chain(key).map(str::to_owned).collect()
     }
