@@ -20,42 +20,64 @@ use std::time::Duration;
 /// Maximum duration of a step, which occupies the writer. A single statement may take longer.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-/// Rows of a tenant in a table, and how many of them a statement deletes. Rows with payloads are few.
+/// Rows of a tenant in a table.
 struct TenantRows {
     table: &'static str,
-    /// Condition of the tenant's rows ($1).
-    of_tenant: &'static str,
+    /// Columns that follow the tenant, or the owner, in an index. Without an order, the planner may read a table from its beginning,
+    /// with all rows of other tenants.
+    order: &'static str,
+    /// Number of rows that a statement deletes: few if they have payloads.
     rows: u32,
+    /// Table of the rows' owners, and the column with the owner. None: the rows have a column with their tenant.
+    owners: Option<(&'static str, &'static str)>,
 }
 
-const fn rows_of(table: &'static str, rows: u32) -> TenantRows {
-    TenantRows { table, of_tenant: "tenant = $1", rows }
+const fn rows_of(table: &'static str, order: &'static str, rows: u32) -> TenantRows {
+    TenantRows { table, order, rows, owners: None }
 }
 
-const OF_KEYS: &str = "key IN (SELECT id FROM keys WHERE tenant = $1)";
+const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> TenantRows {
+    TenantRows { owners: Some(owners), ..rows }
+}
 
 /// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
 const ROWS: [TenantRows; 19] = [
-    rows_of("attempts", 128),
-    rows_of("deliveries", 128),
-    rows_of("events", 16),
-    rows_of("fan_outs", 16),
-    rows_of("sweeps", 128),
-    rows_of("idempotency_keys", 32),
-    rows_of("rejected_requests", 16),
-    TenantRows { table: "bin_requests", of_tenant: "bin IN (SELECT id FROM bins WHERE tenant = $1)", rows: 16 },
-    rows_of("bins", 32),
-    rows_of("figures", 128),
-    rows_of("changes", 32),
-    rows_of("subscriptions", 32),
-    rows_of("quarantine", 128),
-    rows_of("rollouts", 128),
-    rows_of("plugins", 128),
-    TenantRows { table: "sessions", of_tenant: OF_KEYS, rows: 128 },
-    TenantRows { table: "sign_in_links", of_tenant: OF_KEYS, rows: 128 },
-    rows_of("keys", 128),
-    rows_of("intake_tokens", 128),
+    rows_of("attempts", "delivery, number", 128),
+    rows_of("deliveries", "id", 128),
+    rows_of("events", "id", 16),
+    rows_of("fan_outs", "id", 16),
+    rows_of("sweeps", "plugin, subscription", 128),
+    rows_of("idempotency_keys", "key", 32),
+    rows_of("rejected_requests", "id", 16),
+    owned_by(("bins", "bin"), rows_of("bin_requests", "id", 16)),
+    rows_of("bins", "id", 32),
+    rows_of("figures", "span_s, at_s, subscription, plugin", 128),
+    rows_of("changes", "id", 32),
+    rows_of("subscriptions", "id", 32),
+    rows_of("quarantine", "sha256", 128),
+    rows_of("rollouts", "name", 128),
+    rows_of("plugins", "name", 128),
+    owned_by(("keys", "key"), rows_of("sessions", "created_at_ms", 128)),
+    owned_by(("keys", "key"), rows_of("sign_in_links", "expires_at_ms", 128)),
+    rows_of("keys", "tenant", 128),
+    rows_of("intake_tokens", "id", 128),
 ];
+
+impl TenantRows {
+    /// Returns the statement that deletes some of the rows of a tenant ($1).
+    fn deletion(&self) -> String {
+        let TenantRows { table, order, rows, owners } = self;
+        let some = match owners {
+            None => format!("SELECT ctid FROM {table} WHERE tenant = $1 ORDER BY {order} LIMIT {rows}"),
+            Some((owners, owner)) => format!(
+                "SELECT r.ctid FROM {owners} o CROSS JOIN LATERAL
+                   (SELECT ctid FROM {table} WHERE {owner} = o.id ORDER BY {order} LIMIT {rows}) r
+                 WHERE o.tenant = $1 LIMIT {rows}"
+            ),
+        };
+        format!("DELETE FROM {table} WHERE ctid = ANY (ARRAY({some}))")
+    }
+}
 
 #[async_trait]
 impl DeletionBackend for Postgres {
@@ -108,10 +130,8 @@ async fn begin(tx: &WriteTx, actor: &Actor, tenant: &TenantId, contents: &Tenant
 async fn delete_some(connection: &Connection, tenant: &TenantId) -> Result<bool, StoreError> {
     let begun = clock::instant();
     let mut deleted = 0;
-    for TenantRows { table, of_tenant, rows } in ROWS {
-        let sql = format!(
-            "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {of_tenant} LIMIT {rows}))"
-        );
+    for rows in ROWS {
+        let sql = rows.deletion();
         loop {
             let some = connection.execute(&sql, &[&&*tenant.0]).await?;
             deleted += some;
@@ -119,7 +139,7 @@ async fn delete_some(connection: &Connection, tenant: &TenantId) -> Result<bool,
             if deleted > 0 && clock::since(begun) >= STEP_MAX {
                 return Ok(false);
             }
-            if some < rows.into() {
+            if some < rows.rows.into() {
                 break;
             }
         }
@@ -142,7 +162,7 @@ async fn delete_some(connection: &Connection, tenant: &TenantId) -> Result<bool,
 /// Deletes a version of a tenant's plugins, and its component if no other version has the same. Returns false if there is none.
 async fn delete_version(connection: &Connection, tenant: &TenantId) -> Result<bool, StoreError> {
     let sql = "DELETE FROM plugin_versions
-               WHERE ctid = (SELECT ctid FROM plugin_versions WHERE tenant = $1 LIMIT 1) RETURNING sha256";
+               WHERE ctid = (SELECT ctid FROM plugin_versions WHERE tenant = $1 ORDER BY name, sha256 LIMIT 1) RETURNING sha256";
     let Some(row) = connection.query_opt(sql, &[&&*tenant.0]).await? else { return Ok(false) };
     let sha256: &str = row.try_get(0)?;
     let sql =
