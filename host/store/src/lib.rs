@@ -143,7 +143,8 @@ impl Store {
     }
 
     /// Opens the store in a database of PostgreSQL, creating the tables if there are none. `url` is such as
-    /// `postgresql://user@host/database`; `master_key` is the path of the file of the key that seals secrets.
+    /// `postgresql://user@host/database?sslmode=verify-full&sslrootcert=/etc/ca.pem`; `master_key` is the path of the file of the key
+    /// that seals secrets.
     #[cfg(any(test, feature = "postgres"))]
     pub async fn open_postgres(
         url: &str,

@@ -5,6 +5,7 @@
 //!   on (see [`writer`]).
 //! - One host at a time uses a database. A second host gets [`StoreError::DatabaseInUse`], and a host whose database was opened by
 //!   another one meanwhile stops writing (see [`host_lock`]).
+//! - A connection with TLS verifies the certificate of the server, whatever `sslmode` says (see [`tls`]).
 //! - Secrets are sealed before they are stored ([`vault`](crate::vault)). The master key is a file of the host.
 //!
 //! # Differences from the other backends
@@ -14,7 +15,7 @@
 //! - An outage of the server is [`StoreError::Unavailable`]; [`StoreError::Unknown`] says that a commit may have happened.
 //!
 //! # Limits
-//! Connections are not encrypted. Neither reads nor writes are shared fairly between tenants.
+//! Neither reads nor writes are shared fairly between tenants.
 #![allow(unused_variables, dead_code, clippy::todo, reason = "operations that are not written yet")]
 
 mod accept;
@@ -65,6 +66,8 @@ mod tenants;
 pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod tls_params;
 mod transaction;
 mod usage;
 mod writer;

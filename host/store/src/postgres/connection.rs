@@ -7,12 +7,16 @@
 //! # Limits
 //! Texts of statements must be few: they are kept until the connection ends. Values are parameters.
 
+use super::tls;
+use super::tls_params::{TlsMode, TlsParams};
 use crate::StoreError;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Maximum time to connect, unless the URL says otherwise.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -23,6 +27,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Parameters of a statement. Numbers are `i64`, states and kinds `i16`, texts `&str`, ids `Uuid`, bytes `&[u8]`.
 pub(super) type SqlParams<'p> = &'p [&'p (dyn ToSql + Sync)];
 
+/// Settings of connections: address, account, time limits and TLS.
+#[derive(Clone)]
+pub(super) struct ConnectionConfig {
+    postgres: Config,
+    tls: MakeRustlsConnect,
+}
+
 /// Open connection.
 pub(super) struct Connection {
     client: Client,
@@ -30,7 +41,8 @@ pub(super) struct Connection {
 }
 
 /// Returns the settings of connections from a URL such as `postgresql://user@host/database`.
-pub(super) fn config(url: &str) -> Result<Config, StoreError> {
+pub(super) fn config(url: &str) -> Result<ConnectionConfig, StoreError> {
+    let (url, mut tls) = TlsParams::take_from(url)?;
     let mut config: Config = url.parse()?;
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_MAX);
@@ -41,13 +53,25 @@ pub(super) fn config(url: &str) -> Result<Config, StoreError> {
     if config.get_application_name().is_none() {
         config.application_name("hookloom");
     }
-    Ok(config)
+    // A server does not offer TLS on a local socket; libpq ignores `sslmode` there as well.
+    let is_local =
+        !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    if is_local {
+        tls.mode = TlsMode::Disable;
+    }
+    config.ssl_mode(match tls.mode {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
+        TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+    });
+    Ok(ConnectionConfig { postgres: config, tls: tls::connector(&tls)? })
 }
 
 impl Connection {
     /// Connects, and refuses a server or a database that cannot be used.
-    pub(super) async fn open(config: &Config) -> Result<Self, StoreError> {
-        let (client, connection) = config.connect(NoTls).await?;
+    pub(super) async fn open(config: &ConnectionConfig) -> Result<Self, StoreError> {
+        let connected = config.postgres.connect(config.tls.clone()).await;
+        let (client, connection) = connected.map_err(|error| tls::refusal(&error).unwrap_or_else(|| error.into()))?;
         tokio::spawn(async move {
             // The error is returned to the users of the connection as well.
             if let Err(error) = connection.await {

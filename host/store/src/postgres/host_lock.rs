@@ -8,10 +8,9 @@
 //! # Limits
 //! A server that does not notice the end of a host's connection (a network without answers) keeps the lock until its keepalive ends.
 
-use super::connection::Connection;
+use super::connection::{Connection, ConnectionConfig};
 use crate::StoreError;
 use std::time::Duration;
-use tokio_postgres::Config;
 use uuid::Uuid;
 
 /// Key of the advisory lock: the text `hookloom`.
@@ -25,7 +24,7 @@ const TRIES_MAX: u32 = 150;
 
 /// Lock of a database, as this host takes it.
 pub(super) struct HostLock {
-    config: Config,
+    config: ConnectionConfig,
     /// Number of this host, new at each start.
     holder: Uuid,
     /// True if another host has used the database since this one opened it.
@@ -34,7 +33,7 @@ pub(super) struct HostLock {
 
 impl HostLock {
     /// Connects, and takes the lock. The tables may not exist yet.
-    pub(super) async fn take(config: Config) -> Result<(Self, Connection), StoreError> {
+    pub(super) async fn take(config: ConnectionConfig) -> Result<(Self, Connection), StoreError> {
         let connection = open_locked(&config).await?;
         Ok((HostLock { config, holder: Uuid::new_v4(), is_lost: false }, connection))
     }
@@ -64,7 +63,7 @@ impl HostLock {
 }
 
 /// Connects, and waits for the lock.
-async fn open_locked(config: &Config) -> Result<Connection, StoreError> {
+async fn open_locked(config: &ConnectionConfig) -> Result<Connection, StoreError> {
     let connection = Connection::open(config).await?;
     for _ in 0..TRIES_MAX {
         let row = connection.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;

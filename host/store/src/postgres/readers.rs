@@ -8,28 +8,27 @@
 //! # Limits
 //! Reads wait in the order of their calls, without a share for each tenant.
 
-use super::connection::Connection;
+use super::connection::{Connection, ConnectionConfig};
 use super::error::is_too_slow;
 use super::transaction::SqlFuture;
 use crate::StoreError;
 use parking_lot::Mutex;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio_postgres::Config;
 
 /// Maximum number of open connections.
 const OPEN_MAX: usize = 4;
 
 /// Connections for reads, opened when they are needed.
 pub(super) struct Readers {
-    config: Config,
+    config: ConnectionConfig,
     idle: Mutex<Vec<Connection>>,
     permits: Semaphore,
     time_max: Duration,
 }
 
 impl Readers {
-    pub(super) fn new(config: Config, time_max: Duration) -> Self {
+    pub(super) fn new(config: ConnectionConfig, time_max: Duration) -> Self {
         Readers { config, idle: Mutex::default(), permits: Semaphore::new(OPEN_MAX), time_max }
     }
 

@@ -1,7 +1,8 @@
-//! PostgreSQL for the tests of this process: one private server, and a database for each test.
+//! PostgreSQL for the tests of this process: one private server with a database for each test, and servers of single tests.
 //!
 //! # Guarantees
-//! - The server listens only on a socket in its own temporary folder, which is deleted with it. No other server is used or changed.
+//! - A server listens on a socket in its own temporary folder, which is deleted with it; one of a single test may listen on a port of
+//!   127.0.0.1 as well. No other server is used or changed.
 //! - It ends with the process of the tests, also if that is killed: it is started by a shell that waits for the end of its input.
 //!
 //! # Limits
@@ -9,7 +10,8 @@
 //! `/usr/lib/postgresql`. Nothing is flushed, so the tests cannot lose power.
 
 use super::{connection, schema};
-use std::os::unix::fs::chown;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,24 +26,31 @@ const NOBODY: u32 = 65_534;
 /// Database with the schema, which others are copied from.
 const TEMPLATE: &str = "hookloom_template";
 
-/// Starts the server ($1: folder of the programs, $2: folder of the server) and ends it at the end of the input.
+/// Starts the server ($1: folder of the programs, $2: folder of the server, then options) and ends it at the end of the input.
 const GUARD: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=500 \
-  -c autovacuum=off -c shared_buffers=64MB -c max_wal_size=256MB >"$2/log" 2>&1 </dev/null &
+programs="$1" folder="$2"
+shift 2
+"$programs/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c fsync=off -c full_page_writes=off \
+  -c max_connections=500 -c autovacuum=off -c shared_buffers=64MB -c max_wal_size=256MB "$@" \
+  >"$folder/log" 2>&1 </dev/null &
 server=$!
 read -r _
 kill -INT $server
 wait $server
-rm -rf "$2"
+rm -rf "$folder"
 "#;
+
+/// Port of a server without TCP, which is part of the name of its socket.
+const PORT: u16 = 5_432;
 
 static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Running server.
-struct TestServer {
+/// Running server, which ends when this value is dropped.
+pub(super) struct TestServer {
     folder: PathBuf,
-    /// The shell, whose input ends with this process.
+    pub(super) port: u16,
+    /// The shell, whose input ends with this value or this process.
     _guard: Child,
 }
 
@@ -66,7 +75,7 @@ impl TestDatabase {
 
     /// Returns the URL of the database on a server with its socket in another folder.
     pub(crate) fn url_at(&self, folder: &Path) -> String {
-        url(folder, &self.name)
+        url(folder, PORT, &self.name)
     }
 
     /// Returns the folder of the server's socket.
@@ -95,7 +104,32 @@ impl Drop for TestDatabase {
 }
 
 impl TestServer {
+    /// Starts the server of all tests, with a database to copy.
     fn start() -> Self {
+        let server = TestServer::start_with(&[], PORT, &[]);
+        // Another thread, because this one may be within the runtime of a test.
+        std::thread::scope(|scope| scope.spawn(|| block_on(server.make_template())).join().expect("a template"));
+        server
+    }
+
+    /// Starts a server on a free port of 127.0.0.1, with TLS if a certificate and its key are given, in PEM.
+    pub(super) async fn start_on_port(identity: Option<[&str; 2]>) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a port").port();
+        let number = port.to_string();
+        let mut options = vec!["-p", &number, "-c", "listen_addresses=127.0.0.1"];
+        let mut files = Vec::new();
+        if let Some([certificate, key]) = identity {
+            options.extend(["-c", "ssl=on"]);
+            files.extend([("server.crt", certificate), ("server.key", key)]);
+        }
+        let server = TestServer::start_with(&options, port, &files);
+        server.await_start().await;
+        server
+    }
+
+    /// Starts a server with further options, and with files in its folder of data.
+    fn start_with(options: &[&str], port: u16, files: &[(&str, &str)]) -> Self {
         let programs = programs();
         let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().expect("a folder").keep();
         if is_root() {
@@ -106,21 +140,20 @@ impl TestServer {
         initdb.args(["--auth=trust", "--username=hookloom", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let made = initdb.arg(&data).current_dir(&folder).output().expect("initdb");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        files.iter().for_each(|(name, text)| write_private(&data.join(name), text));
         let mut guard = unprivileged(Path::new("/bin/sh"));
-        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).current_dir(&folder);
+        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).args(options).current_dir(&folder);
         // Another group: an interrupt of the terminal must not end the shell before it has removed the folder.
         let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = TestServer { folder, _guard: guard.spawn().expect("a shell") };
-        // Another thread, because this one may be within the runtime of a test.
-        std::thread::scope(|scope| scope.spawn(|| block_on(server.make_template())).join().expect("a template"));
-        server
+        TestServer { folder, port, _guard: guard.spawn().expect("a shell") }
     }
 
+    /// Returns the URL of a database, by the socket.
     fn url(&self, database: &str) -> String {
-        url(&self.folder, database)
+        url(&self.folder, self.port, database)
     }
 
-    async fn make_template(&self) {
+    async fn await_start(&self) {
         let config = connection::config(&self.url("postgres")).expect("a URL");
         let mut tries = 0;
         while let Err(error) = connection::Connection::open(&config).await {
@@ -128,6 +161,10 @@ impl TestServer {
             assert!(tries < 500, "the server does not start: {error:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn make_template(&self) {
+        self.await_start().await;
         self.run(&format!("CREATE DATABASE {TEMPLATE}")).await;
         let config = connection::config(&self.url(TEMPLATE)).expect("a URL");
         let template = connection::Connection::open(&config).await.expect("a connection");
@@ -152,8 +189,18 @@ impl TestServer {
     }
 }
 
-fn url(folder: &Path, database: &str) -> String {
-    format!("host={} user=hookloom dbname={database}", folder.display())
+fn url(folder: &Path, port: u16, database: &str) -> String {
+    format!("host={} port={port} user=hookloom dbname={database}", folder.display())
+}
+
+/// Writes a file that only the user of the server may read.
+fn write_private(path: &Path, text: &str) {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).expect("a new file");
+    file.write_all(text.as_bytes()).expect("written");
+    if is_root() {
+        chown(path, Some(NOBODY), Some(NOBODY)).expect("a file of the server's user");
+    }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
