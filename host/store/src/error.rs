@@ -71,6 +71,14 @@ pub enum StoreError {
     /// The database cannot be reached. Nothing was written.
     #[error("the database cannot be reached")]
     Unavailable,
+    /// The database could not be reached at the start.
+    #[error("the PostgreSQL server {server} cannot be reached")]
+    Unreachable {
+        /// Addresses of the server.
+        server: String,
+        /// Error of the connection.
+        source: DatabaseError,
+    },
     /// The answer of the database was lost: what was written may be durable or not.
     #[error("the answer of the database was lost")]
     Unknown,

@@ -7,9 +7,10 @@
 //! # Limits
 //! Texts of statements must be few: they are kept until the connection ends. Values are parameters.
 
+use super::error;
 use super::tls;
 use super::tls_params::{TlsMode, TlsParams};
-use crate::StoreError;
+use crate::{DatabaseError, DatabaseFault, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -65,6 +66,37 @@ pub(super) fn config(url: &str) -> Result<ConnectionConfig, StoreError> {
         TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
     });
     Ok(ConnectionConfig { postgres: config, tls: tls::connector(&tls)? })
+}
+
+/// Connects once, so that a start that cannot reach the server says which one and why.
+///
+/// # Errors
+/// [`StoreError::Unreachable`], and those of [`Connection::open`].
+pub(super) async fn reach(config: &ConnectionConfig) -> Result<(), StoreError> {
+    let Err(error) = config.postgres.connect(config.tls.clone()).await else { return Ok(()) };
+    if let Some(refusal) = tls::refusal(&error) {
+        return Err(refusal);
+    }
+    if !error::is_unreachable(&error) {
+        return Err(error.into());
+    }
+    Err(StoreError::Unreachable {
+        server: servers(&config.postgres),
+        source: DatabaseError::new(DatabaseFault::Other, error),
+    })
+}
+
+/// Returns the addresses of a URL as text.
+fn servers(config: &Config) -> String {
+    let ports = config.get_ports();
+    let one = |(index, host): (usize, &Host)| {
+        let port = ports.get(index).or(ports.first()).copied().unwrap_or(5_432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(folder) => folder.display().to_string(),
+        }
+    };
+    config.get_hosts().iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
 }
 
 impl Connection {

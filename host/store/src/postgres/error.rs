@@ -5,7 +5,7 @@ use tokio_postgres::error::{Error, SqlState};
 
 /// Returns true if the server cannot be reached or no longer serves this host: the connection is lost, the server shuts down or
 /// starts, has too many connections, or has become a standby.
-fn is_unreachable(error: &Error) -> bool {
+pub(super) fn is_unreachable(error: &Error) -> bool {
     let Some(code) = error.code() else { return error.is_closed() || has_io_error(error) };
     // Class 08: connection exceptions; class 57P: the server ends or begins.
     code.code().starts_with("08")
