@@ -38,6 +38,8 @@ mod fan_out;
 mod figures;
 mod history;
 mod host_lock;
+#[cfg(test)]
+mod hot_path;
 mod job;
 mod ledger;
 mod load_catalog;
@@ -68,6 +70,7 @@ pub(crate) mod test_server;
 mod tests;
 mod tls;
 mod tls_params;
+mod together;
 mod transaction;
 mod usage;
 mod writer;

@@ -1,21 +1,26 @@
 //! Accepting events: the transaction behind `202`.
 
 use super::connection::Connection;
-use super::new_events::NewRows;
+use super::new_events::{self, NewRows};
 use super::share::ShareCheck;
+use super::together::{Entry, Member};
 use super::transaction::WriteTx;
+use super::usage::{self, Kept};
 use super::{Postgres, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::AuditAction;
 use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable};
 use crate::catalog::Receivers;
 use crate::claims::Claims;
+use crate::host_state::HostState;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
+use crate::usage::UsageKind;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::event::EventId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use std::collections::HashSet;
 
 /// Answer of a transaction, and what is published after its commit.
 struct AcceptCommit {
@@ -33,6 +38,9 @@ impl AcceptCommit {
 impl IntakeBackend for Postgres {
     async fn accept(&self, request: IntakeRequest) -> Result<IntakeAnswer, StoreError> {
         let tenant = request.tenant.clone();
+        if request.once.is_none() && request.steps.is_none() && request.replaces.is_none() {
+            return Ok(self.writer.run_together(Intake { tenant, request: Some(request) }).await?.commit.answer);
+        }
         let written = self.write_then(
             move |tx| Box::pin(async move { write(tx, request).await }),
             move |state, written: &mut AcceptCommit| {
@@ -49,6 +57,96 @@ impl IntakeBackend for Postgres {
             .readers
             .read_one(move |connection| Box::pin(async move { earlier_answer(connection, &tenant, &request).await }));
         read.await
+    }
+}
+
+/// Request whose events only need rows of events and deliveries.
+struct Intake {
+    tenant: TenantId,
+    /// None: it was returned to its caller as stale.
+    request: Option<IntakeRequest>,
+}
+
+/// Result of an [`Intake`].
+struct IntakeCommit {
+    tenant: TenantId,
+    commit: AcceptCommit,
+}
+
+#[async_trait]
+impl Member for Intake {
+    type Value = IntakeCommit;
+
+    async fn run_all(
+        tx: &WriteTx,
+        members: &mut [Entry<'_, Self>],
+    ) -> Result<Vec<Result<IntakeCommit, StoreError>>, StoreError> {
+        let tenants: HashSet<TenantId> = members.iter().map(|entry| entry.member.tenant.clone()).collect();
+        let mut kept = usage::kept_by(tx, &tenants.iter().collect::<Vec<_>>()).await?;
+        let mut rows = Vec::with_capacity(members.len());
+        let mut commits = Vec::with_capacity(members.len());
+        for entry in members.iter() {
+            let _clock = entry.enter_clock();
+            commits.push(entry.member.add_rows(tx, kept.get_mut(&entry.member.tenant), &mut rows));
+        }
+        new_events::insert_all(tx, &rows).await?;
+        let results = members.iter_mut().zip(commits).map(|(entry, commit)| entry.member.result(commit));
+        Ok(results.collect())
+    }
+
+    fn publish(state: &HostState, value: &mut IntakeCommit) {
+        let IntakeCommit { tenant, commit } = value;
+        if let IntakeAnswer::Accepted(events) = &commit.answer {
+            state.publish_accepted(tenant, events.len(), std::mem::take(&mut commit.new_deliveries));
+        }
+    }
+}
+
+impl Intake {
+    /// Adds the rows of the request, unless it exceeds the share of the tenant, and adds their sizes to what the tenant keeps. None:
+    /// the request is stale.
+    fn add_rows(
+        &self,
+        tx: &WriteTx,
+        kept: Option<&mut Kept>,
+        all: &mut Vec<(TenantId, NewRows)>,
+    ) -> Result<Option<AcceptCommit>, StoreError> {
+        let Some(request) = &self.request else { return Ok(None) };
+        if !tx.catalog().is_current(&request.tenant, &request.receivers) {
+            return Ok(None);
+        }
+        let kept = kept.ok_or(StoreError::NotFound("tenant"))?;
+        let mut rows = NewRows::default();
+        let mut new_deliveries = NewDeliveries::default();
+        let mut accepted = Vec::with_capacity(request.events.len());
+        for event in request.events.iter().cloned() {
+            let claims = &tx.state().claims;
+            accepted.push(accept_one(&mut rows, claims, &request.receivers, event, None, &mut new_deliveries));
+        }
+        let mut after = *kept;
+        let (of_events, of_deliveries) = rows.bytes();
+        after.0 += rows.events_len();
+        after.1[UsageKind::Events as usize] += of_events;
+        after.1[UsageKind::Deliveries as usize] += of_deliveries;
+        let caps = request.caps;
+        if after.0 > caps.events || after.1.iter().sum::<u64>() > caps.bytes {
+            return Err(StoreError::TenantFull(Box::new(caps.of(*kept))));
+        }
+        *kept = after;
+        all.push((self.tenant.clone(), rows));
+        Ok(Some(AcceptCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries }))
+    }
+
+    /// Returns the result of the request when all statements have succeeded. A stale request is returned to its caller.
+    fn result(&mut self, commit: Result<Option<AcceptCommit>, StoreError>) -> Result<IntakeCommit, StoreError> {
+        let commit = match commit? {
+            Some(commit) => commit,
+            None => {
+                let request = self.request.take().ok_or(StoreError::Stopped)?;
+                AcceptCommit::only(IntakeAnswer::Stale(Box::new(request)))
+            }
+        };
+        Ok(IntakeCommit { tenant: self.tenant.clone(), commit })
     }
 }
 

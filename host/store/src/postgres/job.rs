@@ -6,6 +6,7 @@ use crate::error::DatabaseError;
 use crate::host_state::HostState;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, Clock};
+use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -27,9 +28,23 @@ pub(super) enum CommitOutcome {
     Stopped,
 }
 
+/// Function that runs jobs of one type together. Returns an error if it has to be undone; each is run by itself then.
+pub(super) type RunTogether = for<'t> fn(&'t WriteTx, Vec<&'t mut (dyn Any + Send)>) -> SqlFuture<'t, ()>;
+
 /// Queued write.
 #[async_trait]
 pub(super) trait Job: Send {
+    /// Returns the function that runs this job and others that return the same one together. None: it is run by itself.
+    fn together(&self) -> Option<RunTogether> {
+        None
+    }
+
+    /// Returns the job for [`Job::together`].
+    fn as_any(&mut self) -> &mut (dyn Any + Send);
+
+    /// Returns true if the write has run and succeeded. None: it has not run.
+    fn result(&self) -> Option<bool>;
+
     /// Runs the write. Returns false if it failed, so that its changes must be undone.
     async fn run(&mut self, tx: &WriteTx) -> bool;
 
@@ -37,23 +52,53 @@ pub(super) trait Job: Send {
     fn finish(&mut self, state: &HostState, outcome: &CommitOutcome);
 }
 
-/// Write with its caller.
-pub(super) struct WriteJob<T, W, P> {
-    write: Option<W>,
-    publish: Option<P>,
-    written: Option<Result<T, StoreError>>,
+/// Result of a write, and its caller.
+pub(super) struct Written<T> {
+    result: Option<Result<T, StoreError>>,
     answer: Option<oneshot::Sender<Result<T, StoreError>>>,
-    /// Clock of the caller, which the write sees.
-    clock: Option<Arc<dyn Clock>>,
 }
 
-impl<T, W, P> WriteJob<T, W, P> {
-    /// Returns a write, and the receiver of its answer.
-    pub(super) fn new(write: W, publish: P) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+impl<T> Written<T> {
+    /// Returns a write that has not run, and the receiver of its answer.
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
         let (answer, answered) = oneshot::channel();
-        let clock = clock::current();
-        let job = WriteJob { write: Some(write), publish: Some(publish), written: None, answer: Some(answer), clock };
-        (job, answered)
+        (Written { result: None, answer: Some(answer) }, answered)
+    }
+
+    /// Sets the result of the write.
+    pub(super) fn set(&mut self, result: Result<T, StoreError>) {
+        self.result = Some(result);
+    }
+
+    /// Returns true if the write succeeded. None: it has not run.
+    pub(super) fn result(&self) -> Option<bool> {
+        self.result.as_ref().map(Result::is_ok)
+    }
+
+    /// Publishes and answers, as [`Job::finish`] does.
+    pub(super) fn finish(&mut self, outcome: &CommitOutcome, publish: impl FnOnce(&mut T)) {
+        let error = match outcome {
+            CommitOutcome::Committed => {
+                let Some(mut result) = self.result.take() else { return };
+                if let Ok(value) = &mut result {
+                    publish(value);
+                }
+                return self.answer(result);
+            }
+            // What was written is published if the commit turns out to have happened.
+            CommitOutcome::Unknown if matches!(self.result, Some(Ok(_))) => {
+                return self.answer(Err(StoreError::Unknown));
+            }
+            CommitOutcome::Unknown => StoreError::Unknown,
+            CommitOutcome::Unavailable => StoreError::Unavailable,
+            CommitOutcome::Refused(error) => StoreError::Commit(error.clone()),
+            CommitOutcome::Stopped => StoreError::Stopped,
+        };
+        let answer = match self.result.take() {
+            Some(Err(error)) => Err(error),
+            _ => Err(error),
+        };
+        self.answer(answer);
     }
 
     fn answer(&mut self, answer: Result<T, StoreError>) {
@@ -64,6 +109,24 @@ impl<T, W, P> WriteJob<T, W, P> {
     }
 }
 
+/// Write that runs by itself.
+pub(super) struct WriteJob<T, W, P> {
+    write: Option<W>,
+    publish: Option<P>,
+    written: Written<T>,
+    /// Clock of the caller, which the write sees.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl<T, W, P> WriteJob<T, W, P> {
+    /// Returns a write, and the receiver of its answer.
+    pub(super) fn new(write: W, publish: P) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (written, answered) = Written::new();
+        let job = WriteJob { write: Some(write), publish: Some(publish), written, clock: clock::current() };
+        (job, answered)
+    }
+}
+
 #[async_trait]
 impl<T, W, P> Job for WriteJob<T, W, P>
 where
@@ -71,6 +134,14 @@ where
     W: for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
     P: FnOnce(&HostState, &mut T) + Send + 'static,
 {
+    fn as_any(&mut self) -> &mut (dyn Any + Send) {
+        self
+    }
+
+    fn result(&self) -> Option<bool> {
+        self.written.result()
+    }
+
     async fn run(&mut self, tx: &WriteTx) -> bool {
         let Some(write) = self.write.take() else { return false };
         let clock = self.clock.clone();
@@ -83,39 +154,23 @@ where
             Err(_) => Err(StoreError::Panicked),
         };
         let is_ok = written.is_ok();
-        self.written = Some(written);
+        self.written.set(written);
         is_ok
     }
 
     fn finish(&mut self, state: &HostState, outcome: &CommitOutcome) {
-        let error = match outcome {
-            CommitOutcome::Committed => {
-                let Some(mut written) = self.written.take() else { return };
-                if let (Ok(value), Some(publish)) = (&mut written, self.publish.take()) {
-                    let _entered = clock::enter(self.clock.clone());
-                    publish(state, value);
-                }
-                return self.answer(written);
+        let WriteJob { publish, written, clock, .. } = self;
+        written.finish(outcome, |value| {
+            if let Some(publish) = publish.take() {
+                let _entered = clock::enter(clock.clone());
+                publish(state, value);
             }
-            // What was written is published if the commit turns out to have happened.
-            CommitOutcome::Unknown if matches!(self.written, Some(Ok(_))) => {
-                return self.answer(Err(StoreError::Unknown));
-            }
-            CommitOutcome::Unknown => StoreError::Unknown,
-            CommitOutcome::Unavailable => StoreError::Unavailable,
-            CommitOutcome::Refused(error) => StoreError::Commit(error.clone()),
-            CommitOutcome::Stopped => StoreError::Stopped,
-        };
-        let answer = match self.written.take() {
-            Some(Err(error)) => Err(error),
-            _ => Err(error),
-        };
-        self.answer(answer);
+        });
     }
 }
 
 /// Runs a write within the clock of its caller. A panic is an error of the write.
-async fn guarded<T>(clock: Option<Arc<dyn Clock>>, mut write: SqlFuture<'_, T>) -> Result<T, StoreError> {
+pub(super) async fn guarded<T>(clock: Option<Arc<dyn Clock>>, mut write: SqlFuture<'_, T>) -> Result<T, StoreError> {
     poll_fn(move |context| {
         let _entered = clock::enter(clock.clone());
         let polled = catch_unwind(AssertUnwindSafe(|| write.as_mut().poll(context)));

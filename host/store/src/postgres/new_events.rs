@@ -1,13 +1,15 @@
-//! Rows of new events and deliveries, collected by a write and inserted with one statement for each table.
+//! Rows of new events and deliveries, collected by one or more writes and inserted with one statement for each table.
 
 use super::rows::{int, text};
 use super::transaction::WriteTx;
+use super::usage::{DELIVERY_BYTES, EVENT_BYTES};
 use crate::StoreError;
 use crate::backend::intake::NewEvent;
 use crate::claims::Claims;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::store_event::NewDelivery;
+use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{Subscription, TenantId};
 use std::sync::Arc;
@@ -59,53 +61,87 @@ impl NewRows {
         self.deliveries.push(DeliveryRow { new, order_key });
     }
 
+    /// Returns the number of events.
+    pub(super) fn events_len(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    /// Returns the size of the events and that of the deliveries, as the counters of a tenant have them.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        let events = self.events.iter().map(|row| EVENT_BYTES + row.text_bytes()).sum();
+        let order_keys = self.deliveries.iter().map(|row| row.order_key.as_ref().map_or(0, |key| key.0.len() as u64));
+        (events, order_keys.map(|bytes| DELIVERY_BYTES + bytes).sum())
+    }
+
     /// Inserts the rows, and counts the deliveries as pending.
     pub(super) async fn insert(self, tx: &WriteTx, tenant: &TenantId) -> Result<(), StoreError> {
-        insert_events(tx, tenant, &self.events).await?;
-        insert_deliveries(tx, tenant, &self.deliveries).await
+        insert_all(tx, &[(tenant.clone(), self)]).await
     }
 }
 
-async fn insert_events(tx: &WriteTx, tenant: &TenantId, rows: &[EventRow]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
+impl EventRow {
+    fn text_bytes(&self) -> u64 {
+        let Event { name, entity_id, payload, .. } = &*self.event;
+        let entity_id = entity_id.as_deref().map_or(0, |id| text(id).len());
+        (text(name).len() + entity_id + payload.len()) as u64
     }
+}
+
+/// Inserts the rows of several writes in their order, and counts the deliveries as pending.
+pub(super) async fn insert_all(tx: &WriteTx, rows: &[(TenantId, NewRows)]) -> Result<(), StoreError> {
+    let events: Vec<(&str, &EventRow)> = flat(rows, |rows| &rows.events);
+    let deliveries: Vec<(&str, &DeliveryRow)> = flat(rows, |rows| &rows.deliveries);
+    if !events.is_empty() {
+        insert_events(tx, &events).await?;
+    }
+    if !deliveries.is_empty() {
+        insert_deliveries(tx, &deliveries).await?;
+        deliveries.iter().for_each(|(_, row)| {
+            let DueDelivery { tenant, subscription, .. } = &row.new.delivery;
+            tx.count_pending(tenant, *subscription, 1);
+        });
+    }
+    Ok(())
+}
+
+/// Returns the rows of a table, each with its tenant.
+fn flat<T>(rows: &[(TenantId, NewRows)], table: impl Fn(&NewRows) -> &Vec<T>) -> Vec<(&str, &T)> {
+    rows.iter().flat_map(|(tenant, rows)| table(rows).iter().map(|row| (&*tenant.0, row))).collect()
+}
+
+async fn insert_events(tx: &WriteTx, rows: &[(&str, &EventRow)]) -> Result<(), StoreError> {
     // The numbers in the order of acceptance are given in the order of the rows.
     let sql = "INSERT INTO events (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload)
-               SELECT $1, id, name, module, entity_id, received_at_ms, fan_out, payload
-               FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::bytea[]) WITH ORDINALITY
-                 AS new (id, name, module, entity_id, received_at_ms, fan_out, payload, place)
+               SELECT tenant, id, name, module, entity_id, received_at_ms, fan_out, payload
+               FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::bytea[]) WITH ORDINALITY
+                 AS new (tenant, id, name, module, entity_id, received_at_ms, fan_out, payload, place)
                ORDER BY place";
-    let of = |row: &EventRow| row.event.clone();
-    let events: Vec<Arc<Event>> = rows.iter().map(of).collect();
+    let tenants: Vec<&str> = rows.iter().map(|(tenant, _)| *tenant).collect();
+    let events: Vec<&Event> = rows.iter().map(|(_, row)| &*row.event).collect();
     let ids: Vec<Uuid> = events.iter().map(|event| event.id.0).collect();
-    let names: Vec<_> = events.iter().map(|event| text(&event.name).into_owned()).collect();
+    let names: Vec<_> = events.iter().map(|event| text(&event.name)).collect();
     let modules: Vec<&str> = events.iter().map(|event| event.module.as_str()).collect();
-    let entity_ids: Vec<Option<String>> =
-        events.iter().map(|event| event.entity_id.as_deref().map(|id| text(id).into_owned())).collect();
+    let entity_ids: Vec<_> = events.iter().map(|event| event.entity_id.as_deref().map(text)).collect();
     let times: Vec<i64> = events.iter().map(|event| event.received_at_ms).collect();
-    let fan_outs: Vec<i64> = rows.iter().map(|row| int(row.fan_out)).collect();
+    let fan_outs: Vec<i64> = rows.iter().map(|(_, row)| int(row.fan_out)).collect();
     let payloads: Vec<&[u8]> = events.iter().map(|event| &event.payload[..]).collect();
-    tx.execute(sql, &[&&*tenant.0, &ids, &names, &modules, &entity_ids, &times, &fan_outs, &payloads]).await.map(drop)
+    tx.execute(sql, &[&tenants, &ids, &names, &modules, &entity_ids, &times, &fan_outs, &payloads]).await.map(drop)
 }
 
-async fn insert_deliveries(tx: &WriteTx, tenant: &TenantId, rows: &[DeliveryRow]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
+async fn insert_deliveries(tx: &WriteTx, rows: &[(&str, &DeliveryRow)]) -> Result<(), StoreError> {
     let sql = "INSERT INTO deliveries (tenant, id, event, subscription, kind, order_key, due_at_ms, state, age_from_ms, created_at_ms, updated_at_ms)
-               SELECT $1, id, event, subscription, kind, order_key, due_at_ms, 0, at_ms, at_ms, at_ms
-               FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::int2[], $6::bytea[], $7::int8[], $8::int8[])
-                 AS new (id, event, subscription, kind, order_key, due_at_ms, at_ms)";
-    let of = |value: fn(&NewDelivery) -> Uuid| rows.iter().map(|row| value(&row.new)).collect::<Vec<Uuid>>();
+               SELECT tenant, id, event, subscription, kind, order_key, due_at_ms, 0, at_ms, at_ms, at_ms
+               FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int2[], $6::bytea[], $7::int8[], $8::int8[])
+                 AS new (tenant, id, event, subscription, kind, order_key, due_at_ms, at_ms)";
+    let tenants: Vec<&str> = rows.iter().map(|(tenant, _)| *tenant).collect();
+    let of = |value: fn(&NewDelivery) -> Uuid| rows.iter().map(|(_, row)| value(&row.new)).collect::<Vec<Uuid>>();
     let ids = of(|new| new.delivery.id.0);
     let events = of(|new| new.delivery.event.0);
     let subscriptions = of(|new| new.delivery.subscription.0);
-    let kinds: Vec<i16> = rows.iter().map(|row| row.new.delivery.kind as i16).collect();
-    let order_keys: Vec<Option<&[u8]>> = rows.iter().map(|row| row.order_key.as_ref().map(|key| &key.0[..])).collect();
-    let due_times: Vec<i64> = rows.iter().map(|row| row.new.due_at_ms).collect();
-    let times: Vec<i64> = rows.iter().map(|row| row.new.delivery.age_from_ms).collect();
-    tx.execute(sql, &[&&*tenant.0, &ids, &events, &subscriptions, &kinds, &order_keys, &due_times, &times]).await?;
-    rows.iter().for_each(|row| tx.count_pending(tenant, row.new.delivery.subscription, 1));
-    Ok(())
+    let kinds: Vec<i16> = rows.iter().map(|(_, row)| row.new.delivery.kind as i16).collect();
+    let order_keys: Vec<Option<&[u8]>> =
+        rows.iter().map(|(_, row)| row.order_key.as_ref().map(|key| &key.0[..])).collect();
+    let due_times: Vec<i64> = rows.iter().map(|(_, row)| row.new.due_at_ms).collect();
+    let times: Vec<i64> = rows.iter().map(|(_, row)| row.new.delivery.age_from_ms).collect();
+    tx.execute(sql, &[&tenants, &ids, &events, &subscriptions, &kinds, &order_keys, &due_times, &times]).await.map(drop)
 }

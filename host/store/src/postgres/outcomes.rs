@@ -1,22 +1,25 @@
 //! Outcomes of attempts: the delivery and the attempt, in one transaction.
 
 use super::Postgres;
-use super::rows::int;
+use super::rows::{int, state};
+use super::together::{Entry, Member};
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::lanes::{AttemptRecord, OutcomeBackend, OutcomeColumns};
+use crate::host_state::HostState;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Arm, Attempt, DeliveryState, DueDelivery, Reason};
+use std::collections::HashSet;
 use std::sync::Arc;
+use uuid::Uuid;
 
 #[async_trait]
 impl OutcomeBackend for Postgres {
     async fn record(&self, delivery: &DueDelivery, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         // Not by the writer, for which all other writes wait.
         let detail = detail(&record.attempt)?;
-        let delivery = delivery.clone();
-        self.write(move |tx| Box::pin(async move { record_one(tx, &delivery, &record, &detail).await })).await
+        self.writer.run_together(Outcome { delivery: delivery.clone(), record, detail }).await
     }
 
     async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
@@ -41,6 +44,33 @@ pub(super) fn detail(attempt: &Attempt) -> Result<String, StoreError> {
     Ok(serde_json::to_string(attempt)?)
 }
 
+/// Outcome of an attempt.
+pub(super) struct Outcome {
+    delivery: DueDelivery,
+    record: Arc<AttemptRecord>,
+    /// Stored text of the attempt.
+    detail: String,
+}
+
+#[async_trait]
+impl Member for Outcome {
+    type Value = ();
+
+    async fn run_all(tx: &WriteTx, members: &mut [Entry<'_, Self>]) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+        let mut rows = OutcomeRows::default();
+        for entry in members.iter() {
+            let Outcome { delivery, record, detail } = &*entry.member;
+            let is_current = !record.awaits_plugin() || is_current(tx, delivery, &record.attempt).await?;
+            let _clock = entry.enter_clock();
+            rows.add(delivery, record, detail, is_current)?;
+        }
+        rows.write(tx).await?;
+        Ok(members.iter().map(|_| Ok(())).collect())
+    }
+
+    fn publish(_: &HostState, (): &mut ()) {}
+}
+
 /// Updates a delivery after an attempt. `detail` is the stored text of the attempt.
 pub(super) async fn record_one(
     tx: &WriteTx,
@@ -49,44 +79,84 @@ pub(super) async fn record_one(
     detail: &str,
 ) -> Result<(), StoreError> {
     let is_current = !record.awaits_plugin() || is_current(tx, delivery, &record.attempt).await?;
-    let was_pending = write_outcome(tx, delivery, &record.columns(is_current)).await?;
-    // A delivery that ended meanwhile keeps the attempt. A deleted one does not.
-    let sql = "SELECT 1 FROM deliveries WHERE tenant = $1 AND id = $2";
-    if was_pending || tx.exists(sql, &[&&*delivery.tenant.0, &delivery.id.0]).await? {
-        // An attempt that did not count is replaced by the next one of the same number, so that a plugin that always returns
-        // `later` cannot fill the disk.
-        let sql = "INSERT INTO attempts (tenant, delivery, number, detail) VALUES ($1, $2, $3, $4)
-                   ON CONFLICT (tenant, delivery, number) DO UPDATE SET detail = EXCLUDED.detail";
-        let number = int(record.attempt.number);
-        tx.execute(sql, &[&&*delivery.tenant.0, &delivery.id.0, &number, &detail]).await?;
-    }
-    Ok(())
+    let mut rows = OutcomeRows::default();
+    rows.add(delivery, record, detail, is_current)?;
+    rows.write(tx).await
 }
 
-/// Writes the outcome of an attempt to a pending delivery. Returns false if the delivery is no longer pending, or if this outcome was
-/// written before: an outcome whose commit is unknown can be written again.
-async fn write_outcome(tx: &WriteTx, delivery: &DueDelivery, columns: &OutcomeColumns<'_>) -> Result<bool, StoreError> {
-    let OutcomeColumns { state, due_at_ms, awaiting_plugin, counts, reason } = *columns;
-    let reason = reason.map(Reason::to_bounded_json).transpose()?;
-    let sql =
-        "UPDATE deliveries SET state = $3, due_at_ms = $4, awaiting_plugin = $5, attempts_made = attempts_made + $6,
-                      budget_spent = budget_spent + $6, updated_at_ms = $7, reason = $9
-               WHERE tenant = $1 AND id = $2 AND state = 0 AND attempts_made = $8";
-    let tenant = &*delivery.tenant.0;
-    let number = state as i16;
-    let counts = i64::from(counts);
-    let made = int(delivery.attempts_made);
-    let now_ms = now_ms();
-    let changed = tx
-        .execute(
-            sql,
-            &[&tenant, &delivery.id.0, &number, &due_at_ms, &awaiting_plugin, &counts, &now_ms, &made, &reason],
-        )
-        .await?;
-    if changed > 0 && state != DeliveryState::Pending {
-        tx.count_pending(&delivery.tenant, delivery.subscription, -1);
+/// Outcomes of attempts, column by column.
+#[derive(Default)]
+struct OutcomeRows<'r> {
+    deliveries: Vec<&'r DueDelivery>,
+    tenants: Vec<&'r str>,
+    ids: Vec<Uuid>,
+    states: Vec<i16>,
+    due_times: Vec<i64>,
+    awaiting: Vec<bool>,
+    /// 1: the attempt is one of the delivery's budget.
+    counts: Vec<i64>,
+    reasons: Vec<Option<String>>,
+    /// Number of attempts before this one.
+    made: Vec<i64>,
+    times: Vec<i64>,
+    numbers: Vec<i64>,
+    details: Vec<&'r str>,
+}
+
+impl<'r> OutcomeRows<'r> {
+    fn add(
+        &mut self,
+        delivery: &'r DueDelivery,
+        record: &'r AttemptRecord,
+        detail: &'r str,
+        is_current: bool,
+    ) -> Result<(), StoreError> {
+        let OutcomeColumns { state, due_at_ms, awaiting_plugin, counts, reason } = record.columns(is_current);
+        self.reasons.push(reason.map(Reason::to_bounded_json).transpose()?);
+        self.deliveries.push(delivery);
+        self.tenants.push(&delivery.tenant.0);
+        self.ids.push(delivery.id.0);
+        self.states.push(state as i16);
+        self.due_times.push(due_at_ms);
+        self.awaiting.push(awaiting_plugin);
+        self.counts.push(i64::from(counts));
+        self.made.push(int(delivery.attempts_made));
+        self.times.push(now_ms());
+        self.numbers.push(int(record.attempt.number));
+        self.details.push(detail);
+        Ok(())
     }
-    Ok(changed > 0)
+
+    /// Writes the outcomes to the deliveries that are pending, and the attempts of all that exist. An outcome that was written before
+    /// changes nothing: one whose commit is unknown can be written again.
+    async fn write(&self, tx: &WriteTx) -> Result<(), StoreError> {
+        let sql = "UPDATE deliveries d SET state = o.state, due_at_ms = o.due_at_ms, awaiting_plugin = o.awaiting_plugin,
+                          attempts_made = d.attempts_made + o.counts, budget_spent = d.budget_spent + o.counts, reason = o.reason,
+                          updated_at_ms = o.at_ms
+                   FROM unnest($1::text[], $2::uuid[], $3::int2[], $4::int8[], $5::bool[], $6::int8[], $7::text[], $8::int8[], $9::int8[])
+                     AS o (tenant, id, state, due_at_ms, awaiting_plugin, counts, reason, made, at_ms)
+                   WHERE d.tenant = o.tenant AND d.id = o.id AND d.state = 0 AND d.attempts_made = o.made
+                   RETURNING d.id, d.state";
+        let Self { tenants, ids, states, due_times, awaiting, counts, reasons, made, times, .. } = self;
+        let changed = tx.query(sql, &[tenants, ids, states, due_times, awaiting, counts, reasons, made, times]).await?;
+        let mut ended = HashSet::new();
+        for row in &changed {
+            if state(row.try_get(1)?) != DeliveryState::Pending {
+                ended.insert(row.try_get::<_, Uuid>(0)?);
+            }
+        }
+        for delivery in self.deliveries.iter().filter(|delivery| ended.contains(&delivery.id.0)) {
+            tx.count_pending(&delivery.tenant, delivery.subscription, -1);
+        }
+        // A delivery that ended meanwhile keeps the attempt. A deleted one does not. An attempt that did not count is replaced by the
+        // next one of the same number, so that a plugin that always returns `later` cannot fill the disk.
+        let sql = "INSERT INTO attempts (tenant, delivery, number, detail)
+                   SELECT a.tenant, a.delivery, a.number, a.detail
+                   FROM unnest($1::text[], $2::uuid[], $3::int8[], $4::text[]) AS a (tenant, delivery, number, detail)
+                   JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery
+                   ON CONFLICT (tenant, delivery, number) DO UPDATE SET detail = EXCLUDED.detail";
+        tx.execute(sql, &[tenants, ids, &self.numbers, &self.details]).await.map(drop)
+    }
 }
 
 /// Returns true if the plugin version and config that judged an attempt are still the active ones.

@@ -44,6 +44,10 @@ rm -rf "$folder"
 const PORT: u16 = 5_432;
 
 static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
+
+/// Second server, for tests that measure what a server does.
+static QUIET_SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
+
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Running server, which ends when this value is dropped.
@@ -56,6 +60,7 @@ pub(super) struct TestServer {
 
 /// Database of one test, which is dropped with this value, and the file of its master key.
 pub(crate) struct TestDatabase {
+    server: &'static TestServer,
     name: String,
     key_folder: TempDir,
 }
@@ -63,14 +68,23 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     /// Creates a database with the schema.
     pub(crate) async fn new() -> Self {
+        TestDatabase::on(&SERVER).await
+    }
+
+    /// Creates a database on a server that the other tests of this process do not use.
+    pub(super) async fn on_quiet_server() -> Self {
+        TestDatabase::on(&QUIET_SERVER).await
+    }
+
+    async fn on(server: &'static TestServer) -> Self {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        SERVER.run(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
-        TestDatabase { name, key_folder: tempfile::tempdir().expect("a folder") }
+        server.run(&format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+        TestDatabase { server, name, key_folder: tempfile::tempdir().expect("a folder") }
     }
 
     /// Returns the URL of the database.
     pub(crate) fn url(&self) -> String {
-        SERVER.url(&self.name)
+        self.server.url(&self.name)
     }
 
     /// Returns the URL of the database on a server with its socket in another folder.
@@ -80,7 +94,7 @@ impl TestDatabase {
 
     /// Returns the folder of the server's socket.
     pub(crate) fn socket_folder(&self) -> PathBuf {
-        SERVER.folder.clone()
+        self.server.folder.clone()
     }
 
     /// Returns a connection beside those of a store.
@@ -99,7 +113,8 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // The runtime of the test may be about to end.
-        std::thread::spawn(move || block_on(SERVER.run(&sql)));
+        let server = self.server;
+        std::thread::spawn(move || block_on(server.run(&sql)));
     }
 }
 

@@ -12,10 +12,11 @@
 //! The real size on the disk differs. Each statement writes a version of the tenant's row in `ledgers`.
 
 use super::connection::Connection;
-use super::rows::number;
+use super::rows::{self, number};
 use crate::StoreError;
 use crate::usage::{BytesByKind, UsageKind};
 use hookloom_model::subscription::TenantId;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// Table whose rows count.
@@ -25,7 +26,7 @@ struct UsageTable {
     /// SQL of a row's tenant; `r` is the row.
     tenant: &'static str,
     /// Fixed size of a row, in bytes.
-    row_bytes: u32,
+    row_bytes: u64,
     /// Columns whose length counts.
     lengths: &'static [&'static str],
     /// Column that holds a size in bytes.
@@ -34,7 +35,7 @@ struct UsageTable {
     changes: bool,
 }
 
-const fn counted(table: &'static str, kind: UsageKind, row_bytes: u32, lengths: &'static [&'static str]) -> UsageTable {
+const fn counted(table: &'static str, kind: UsageKind, row_bytes: u64, lengths: &'static [&'static str]) -> UsageTable {
     UsageTable { table, kind, tenant: "r.tenant", row_bytes, lengths, size: None, changes: true }
 }
 
@@ -48,10 +49,16 @@ const fn owned_by(tenant: &'static str, counted: UsageTable) -> UsageTable {
 
 const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = r.key)";
 
+/// Fixed size of an event, in bytes.
+pub(super) const EVENT_BYTES: u64 = 160;
+
+/// Fixed size of a delivery, in bytes.
+pub(super) const DELIVERY_BYTES: u64 = 320;
+
 /// Tables that count.
 const COUNTED: [UsageTable; 18] = [
-    constant(counted("events", UsageKind::Events, 160, &["name", "entity_id", "payload"])),
-    counted("deliveries", UsageKind::Deliveries, 320, &["order_key", "reason"]),
+    constant(counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"])),
+    counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"]),
     counted("attempts", UsageKind::Attempts, 96, &["detail"]),
     UsageTable { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
     counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
@@ -146,19 +153,34 @@ pub(super) fn triggers() -> String {
     COUNTED.iter().map(UsageTable::triggers).collect()
 }
 
-/// Returns a tenant's number of events and sizes by kind. None: the tenant does not exist, or it is being deleted.
-pub(super) async fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<(u64, BytesByKind)>, StoreError> {
-    const SQL: &str = "SELECT greatest(events_kept, 0), greatest(bytes_of_events, 0), greatest(bytes_of_deliveries, 0),
+/// Number of events and sizes by kind.
+pub(super) type Kept = (u64, BytesByKind);
+
+/// Returns what tenants keep. A tenant that does not exist, or that is being deleted, is absent.
+pub(super) async fn kept_by(
+    connection: &Connection,
+    tenants: &[&TenantId],
+) -> Result<HashMap<TenantId, Kept>, StoreError> {
+    const SQL: &str = "SELECT tenant, greatest(events_kept, 0), greatest(bytes_of_events, 0), greatest(bytes_of_deliveries, 0),
         greatest(bytes_of_attempts, 0), greatest(bytes_of_plugins, 0), greatest(bytes_of_subscriptions, 0), greatest(bytes_of_bins, 0),
         greatest(bytes_of_rejected_requests, 0), greatest(bytes_of_idempotency_keys, 0), greatest(bytes_of_changes, 0),
         greatest(bytes_of_access, 0), greatest(bytes_of_statistics, 0)
-        FROM ledgers WHERE tenant = $1 AND NOT deleting";
-    let Some(row) = connection.query_opt(SQL, &[&&*tenant.0]).await? else { return Ok(None) };
-    let mut bytes = BytesByKind::default();
-    for (index, bytes) in bytes.iter_mut().enumerate() {
-        *bytes = number(&row, index + 1)?;
+        FROM ledgers WHERE tenant = ANY ($1) AND NOT deleting";
+    let ids: Vec<&str> = tenants.iter().map(|tenant| &*tenant.0).collect();
+    let mut kept = HashMap::new();
+    for row in connection.query(SQL, &[&ids]).await? {
+        let mut bytes = BytesByKind::default();
+        for (index, bytes) in bytes.iter_mut().enumerate() {
+            *bytes = number(&row, index + 2)?;
+        }
+        kept.insert(rows::tenant(&row, 0)?, (number(&row, 1)?, bytes));
     }
-    Ok(Some((number(&row, 0)?, bytes)))
+    Ok(kept)
+}
+
+/// Returns what a tenant keeps. None: the tenant does not exist, or it is being deleted.
+pub(super) async fn kept(connection: &Connection, tenant: &TenantId) -> Result<Option<Kept>, StoreError> {
+    Ok(kept_by(connection, &[tenant]).await?.remove(tenant))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! # Guarantees
 //! - `Ok` means durable: the server has answered the commit, or this host has found the transaction in the database after the answer
 //!   was lost.
-//! - Writes run in the order in which they were queued. The error of one undoes only that one, by a savepoint.
+//! - Writes run in the order in which they were queued, but those that can run [`together`] run before the others of their
+//!   transaction. The error of one undoes only that one, by a savepoint.
 //! - A write that changes the catalog ([`WriteMode::Alone`]) is committed alone, and is published before any later write runs.
 //! - What a write publishes follows its commit, even if the caller has gone.
 //! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
@@ -16,6 +17,7 @@
 use super::connection::Connection;
 use super::host_lock::HostLock;
 use super::job::{CommitOutcome, Job, WriteJob};
+use super::together::{self, Member, MemberJob};
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
 use crate::caps::Caps;
@@ -94,6 +96,14 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (job, answered) = WriteJob::new(write, publish);
         self.queue.send(QueuedJob { job: Box::new(job), mode }).await.map_err(|_| StoreError::Stopped)?;
+        answered.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Queues a write that runs together with others of its type, and returns its result after the commit.
+    pub(super) async fn run_together<M: Member>(&self, member: M) -> Result<M::Value, StoreError> {
+        let (job, answered) = MemberJob::new(member);
+        let job = QueuedJob { job: Box::new(job), mode: WriteMode::Shared };
+        self.queue.send(job).await.map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -239,8 +249,8 @@ async fn last_transaction(connection: &Connection) -> Result<Option<Uuid>, Store
 async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<(), Uncommitted> {
     tx.batch_execute("BEGIN").await?;
     let is_single = batch.len() == 1;
-    let mut kept = 0_usize;
-    for job in batch {
+    let mut kept = if is_single { 0 } else { together::run_together(tx, batch).await? };
+    for job in batch.iter_mut().filter(|job| job.result().is_none()) {
         if !is_single {
             tx.batch_execute("SAVEPOINT write").await?;
         }

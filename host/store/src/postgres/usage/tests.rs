@@ -1,14 +1,13 @@
 //! Tests that the counters equal the stored rows, after any sequence of operations.
 
 use super::*;
-use crate::postgres::rows;
 use crate::postgres::test_server::TestDatabase;
 use crate::usage_world::{CountedRows, SHARE, World, counters_equal_rows, refused_over_the_share, sequences};
 use crate::{Store, StoreLimits};
 use async_trait::async_trait;
 use hookloom_model::subscription::SubscriptionId;
 use proptest::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Database of a store, and a connection beside the store's.
 struct PostgresRows {
