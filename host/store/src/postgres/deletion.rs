@@ -28,12 +28,18 @@ struct TenantRows {
     order: &'static str,
     /// Number of rows that a statement deletes: few if they have payloads.
     rows: u32,
+    /// Condition of the rows. A table with parts needs one for each part, because a `ctid` is only known within one.
+    part: Option<&'static str>,
     /// Table of the rows' owners, and the column with the owner. None: the rows have a column with their tenant.
     owners: Option<(&'static str, &'static str)>,
 }
 
 const fn rows_of(table: &'static str, order: &'static str, rows: u32) -> TenantRows {
-    TenantRows { table, order, rows, owners: None }
+    TenantRows { table, order, rows, part: None, owners: None }
+}
+
+const fn part_of(condition: &'static str, rows: TenantRows) -> TenantRows {
+    TenantRows { part: Some(condition), ..rows }
 }
 
 const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> TenantRows {
@@ -41,9 +47,10 @@ const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> Ten
 }
 
 /// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
-const ROWS: [TenantRows; 19] = [
+const ROWS: [TenantRows; 20] = [
     rows_of("attempts", "delivery, number", 128),
-    rows_of("deliveries", "id", 128),
+    part_of("state = 0", rows_of("deliveries", "id", 128)),
+    part_of("state > 0", rows_of("deliveries", "id", 128)),
     rows_of("events", "id", 16),
     rows_of("fan_outs", "id", 16),
     rows_of("sweeps", "plugin, subscription", 128),
@@ -66,16 +73,17 @@ const ROWS: [TenantRows; 19] = [
 impl TenantRows {
     /// Returns the statement that deletes some of the rows of a tenant ($1).
     fn deletion(&self) -> String {
-        let TenantRows { table, order, rows, owners } = self;
+        let TenantRows { table, order, rows, part, owners } = self;
+        let part = part.map_or(String::new(), |part| format!(" AND {part}"));
         let some = match owners {
-            None => format!("SELECT ctid FROM {table} WHERE tenant = $1 ORDER BY {order} LIMIT {rows}"),
+            None => format!("SELECT ctid FROM {table} WHERE tenant = $1{part} ORDER BY {order} LIMIT {rows}"),
             Some((owners, owner)) => format!(
                 "SELECT r.ctid FROM {owners} o CROSS JOIN LATERAL
                    (SELECT ctid FROM {table} WHERE {owner} = o.id ORDER BY {order} LIMIT {rows}) r
                  WHERE o.tenant = $1 LIMIT {rows}"
             ),
         };
-        format!("DELETE FROM {table} WHERE ctid = ANY (ARRAY({some}))")
+        format!("DELETE FROM {table} WHERE ctid = ANY (ARRAY({some})){part}")
     }
 }
 

@@ -41,15 +41,15 @@ impl DeliveryBackend for Postgres {
     ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
         let read = self.readers.read_one(move |connection| {
             Box::pin(async move {
-                let sql = "SELECT delivery, detail FROM attempts
-                           WHERE tenant = $1 AND delivery IN (SELECT id FROM deliveries WHERE tenant = $1 AND event = $2)
-                           ORDER BY delivery, number";
-                let mut attempts: HashMap<DeliveryId, Vec<Attempt>> = HashMap::new();
+                let sql = "WITH d AS (SELECT id, last_attempt FROM deliveries WHERE tenant = $1 AND event = $2)
+                           SELECT last_attempt, id, 0 AS place FROM d WHERE last_attempt IS NOT NULL
+                           UNION ALL SELECT a.detail, a.delivery, 1 FROM attempts a WHERE a.tenant = $1 AND a.delivery IN (SELECT id FROM d)
+                           ORDER BY place";
+                let mut rows: HashMap<DeliveryId, Vec<Row>> = HashMap::new();
                 for row in connection.query(sql, &[&&*tenant.0, &event.0]).await? {
-                    let attempt = serde_json::from_str(row.try_get(1)?)?;
-                    attempts.entry(DeliveryId(row.try_get(0)?)).or_default().push(attempt);
+                    rows.entry(DeliveryId(row.try_get(1)?)).or_default().push(row);
                 }
-                Ok(attempts)
+                rows.into_iter().map(|(id, rows)| Ok((id, attempts_of_rows(&rows)?))).collect()
             })
         });
         read.await
@@ -103,9 +103,21 @@ impl DeliveryBackend for Postgres {
 }
 
 async fn attempts(connection: &Connection, tenant: &TenantId, id: DeliveryId) -> Result<Vec<Attempt>, StoreError> {
-    let sql = "SELECT detail FROM attempts WHERE tenant = $1 AND delivery = $2 ORDER BY number";
-    let rows = connection.query(sql, &[&&*tenant.0, &id.0]).await?;
-    rows.iter().map(|row| Ok(serde_json::from_str(row.try_get(0)?)?)).collect()
+    let sql =
+        "SELECT last_attempt, 0 AS place FROM deliveries WHERE tenant = $1 AND id = $2 AND last_attempt IS NOT NULL
+               UNION ALL SELECT detail, 1 FROM attempts WHERE tenant = $1 AND delivery = $2
+               ORDER BY place";
+    attempts_of_rows(&connection.query(sql, &[&&*tenant.0, &id.0]).await?)
+}
+
+/// Reads the attempts of a delivery, of which the one in its own row comes first, and returns them by number. One of the same number
+/// that did not count has been replaced.
+fn attempts_of_rows(rows: &[Row]) -> Result<Vec<Attempt>, StoreError> {
+    let attempts = rows.iter().map(|row| Ok(serde_json::from_str(row.try_get(0)?)?));
+    let mut attempts = attempts.collect::<Result<Vec<Attempt>, StoreError>>()?;
+    attempts.sort_by_key(|attempt| attempt.number);
+    attempts.dedup_by_key(|attempt| attempt.number);
+    Ok(attempts)
 }
 
 async fn list(

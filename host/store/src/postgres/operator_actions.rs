@@ -75,7 +75,7 @@ impl OperatorBackend for Postgres {
                 let EndedDeliveries { tenant, subscription, states } = of;
                 let sql = format!(
                     "SELECT id, {ENDED_AS} FROM deliveries
-                     WHERE tenant = $1 AND subscription = $2 AND id >= $3 AND id < $4 ORDER BY id LIMIT $6"
+                     WHERE tenant = $1 AND subscription = $2 AND id >= $3 AND id < $4 AND state > 0 ORDER BY id LIMIT $6"
                 );
                 let states = numbers(&states);
                 let most = int(ROWS_READ_MAX);

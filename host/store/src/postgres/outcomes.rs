@@ -1,6 +1,7 @@
 //! Outcomes of attempts: the delivery and the attempt, in one transaction.
 
 use super::Postgres;
+use super::connection::SqlParams;
 use super::rows::{int, state};
 use super::together::{Entry, Member};
 use super::transaction::WriteTx;
@@ -130,23 +131,11 @@ impl<'r> OutcomeRows<'r> {
     /// Writes the outcomes to the deliveries that are pending, and the attempts of all that exist. An outcome that was written before
     /// changes nothing: one whose commit is unknown can be written again.
     async fn write(&self, tx: &WriteTx) -> Result<(), StoreError> {
-        let sql = "UPDATE deliveries d SET state = o.state, due_at_ms = o.due_at_ms, awaiting_plugin = o.awaiting_plugin,
-                          attempts_made = d.attempts_made + o.counts, budget_spent = d.budget_spent + o.counts, reason = o.reason,
-                          updated_at_ms = o.at_ms
-                   FROM unnest($1::text[], $2::uuid[], $3::int2[], $4::int8[], $5::bool[], $6::int8[], $7::text[], $8::int8[], $9::int8[])
-                     AS o (tenant, id, state, due_at_ms, awaiting_plugin, counts, reason, made, at_ms)
-                   WHERE d.tenant = o.tenant AND d.id = o.id AND d.state = 0 AND d.attempts_made = o.made
-                   RETURNING d.id, d.state";
-        let Self { tenants, ids, states, due_times, awaiting, counts, reasons, made, times, .. } = self;
-        let changed = tx.query(sql, &[tenants, ids, states, due_times, awaiting, counts, reasons, made, times]).await?;
-        let mut ended = HashSet::new();
-        for row in &changed {
-            if state(row.try_get(1)?) != DeliveryState::Pending {
-                ended.insert(row.try_get::<_, Uuid>(0)?);
-            }
-        }
-        for delivery in self.deliveries.iter().filter(|delivery| ended.contains(&delivery.id.0)) {
-            tx.count_pending(&delivery.tenant, delivery.subscription, -1);
+        let in_deliveries = self.update(tx).await?;
+        let others = |index: &usize| !in_deliveries.contains(&self.ids[*index]);
+        let others: Vec<usize> = (0..self.ids.len()).filter(others).collect();
+        if others.is_empty() {
+            return Ok(());
         }
         // A delivery that ended meanwhile keeps the attempt. A deleted one does not. An attempt that did not count is replaced by the
         // next one of the same number, so that a plugin that always returns `later` cannot fill the disk.
@@ -154,8 +143,44 @@ impl<'r> OutcomeRows<'r> {
                    SELECT a.tenant, a.delivery, a.number, a.detail
                    FROM unnest($1::text[], $2::uuid[], $3::int8[], $4::text[]) AS a (tenant, delivery, number, detail)
                    JOIN deliveries d ON d.tenant = a.tenant AND d.id = a.delivery
+                   WHERE d.last_attempt IS DISTINCT FROM a.detail
                    ON CONFLICT (tenant, delivery, number) DO UPDATE SET detail = EXCLUDED.detail";
-        tx.execute(sql, &[tenants, ids, &self.numbers, &self.details]).await.map(drop)
+        let tenants: Vec<&str> = others.iter().map(|index| self.tenants[*index]).collect();
+        let ids: Vec<Uuid> = others.iter().map(|index| self.ids[*index]).collect();
+        let numbers: Vec<i64> = others.iter().map(|index| self.numbers[*index]).collect();
+        let details: Vec<&str> = others.iter().map(|index| self.details[*index]).collect();
+        tx.execute(sql, &[&tenants, &ids, &numbers, &details]).await.map(drop)
+    }
+
+    /// Updates the deliveries that are pending, and returns those whose row has the attempt: it has the one that ends a delivery first,
+    /// which spares a row of `attempts` and its entry in the index for almost all deliveries.
+    async fn update(&self, tx: &WriteTx) -> Result<HashSet<Uuid>, StoreError> {
+        let sql = "UPDATE deliveries d SET state = o.state, due_at_ms = o.due_at_ms, awaiting_plugin = o.awaiting_plugin,
+                          attempts_made = d.attempts_made + o.counts, budget_spent = d.budget_spent + o.counts, reason = o.reason,
+                          updated_at_ms = o.at_ms,
+                          last_attempt = CASE WHEN o.state > 0 THEN coalesce(d.last_attempt, o.detail) ELSE d.last_attempt END
+                   FROM unnest($1::text[], $2::uuid[], $3::int2[], $4::int8[], $5::bool[], $6::int8[], $7::text[], $8::int8[], $9::int8[],
+                               $10::text[])
+                     AS o (tenant, id, state, due_at_ms, awaiting_plugin, counts, reason, made, at_ms, detail)
+                   WHERE d.tenant = o.tenant AND d.id = o.id AND d.state = 0 AND d.attempts_made = o.made
+                   RETURNING d.id, d.state, coalesce(d.last_attempt = o.detail, false)";
+        let Self { tenants, ids, states, due_times, awaiting, counts, reasons, made, times, details, .. } = self;
+        let params: SqlParams<'_> = &[tenants, ids, states, due_times, awaiting, counts, reasons, made, times, details];
+        let mut ended = HashSet::new();
+        let mut in_deliveries = HashSet::new();
+        for row in tx.query(sql, params).await? {
+            let id: Uuid = row.try_get(0)?;
+            if state(row.try_get(1)?) != DeliveryState::Pending {
+                ended.insert(id);
+            }
+            if row.try_get(2)? {
+                in_deliveries.insert(id);
+            }
+        }
+        for delivery in self.deliveries.iter().filter(|delivery| ended.contains(&delivery.id.0)) {
+            tx.count_pending(&delivery.tenant, delivery.subscription, -1);
+        }
+        Ok(in_deliveries)
     }
 }
 

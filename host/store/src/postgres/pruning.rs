@@ -181,8 +181,9 @@ async fn delete_deliveries(
     tenant: &TenantId,
     events: &[Uuid],
 ) -> Result<[i64; DeliveryState::ALL.len()], StoreError> {
-    let sql = "DELETE FROM deliveries WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM deliveries WHERE tenant = $1 AND event = ANY ($2) LIMIT $3)) RETURNING id, state";
+    // A `ctid` is only known within a part of the table. What is pending needs its event.
+    let sql = "DELETE FROM deliveries WHERE state > 0 AND ctid = ANY (ARRAY(
+                 SELECT ctid FROM deliveries WHERE tenant = $1 AND event = ANY ($2) AND state > 0 LIMIT $3)) RETURNING id, state";
     let rows = connection.query(sql, &[&&*tenant.0, &events, &int(DELIVERIES_MAX)]).await?;
     let mut ids: Vec<Uuid> = Vec::with_capacity(rows.len());
     let mut ended = [0; DeliveryState::ALL.len()];

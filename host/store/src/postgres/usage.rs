@@ -29,6 +29,8 @@ struct UsageTable {
     row_bytes: u64,
     /// Columns whose length counts.
     lengths: &'static [&'static str],
+    /// Column that counts as a row of another kind if it is not null, and the fixed size of that row, in bytes.
+    part: Option<(&'static str, UsageKind, u64)>,
     /// Column that holds a size in bytes.
     size: Option<&'static str>,
     /// True if the lengths of a row change.
@@ -36,7 +38,7 @@ struct UsageTable {
 }
 
 const fn counted(table: &'static str, kind: UsageKind, row_bytes: u64, lengths: &'static [&'static str]) -> UsageTable {
-    UsageTable { table, kind, tenant: "r.tenant", row_bytes, lengths, size: None, changes: true }
+    UsageTable { table, kind, tenant: "r.tenant", row_bytes, lengths, part: None, size: None, changes: true }
 }
 
 const fn constant(counted: UsageTable) -> UsageTable {
@@ -55,11 +57,17 @@ pub(super) const EVENT_BYTES: u64 = 160;
 /// Fixed size of a delivery, in bytes.
 pub(super) const DELIVERY_BYTES: u64 = 320;
 
+/// Fixed size of an attempt, in bytes.
+const ATTEMPT_BYTES: u64 = 96;
+
 /// Tables that count.
 const COUNTED: [UsageTable; 18] = [
     constant(counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"])),
-    counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"]),
-    counted("attempts", UsageKind::Attempts, 96, &["detail"]),
+    UsageTable {
+        part: Some(("last_attempt", UsageKind::Attempts, ATTEMPT_BYTES)),
+        ..counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"])
+    },
+    counted("attempts", UsageKind::Attempts, ATTEMPT_BYTES, &["detail"]),
     UsageTable { size: Some("size"), ..counted("plugin_versions", UsageKind::Plugins, 256, &["report", "created_by"]) },
     counted("plugins", UsageKind::Plugins, 192, &["activated_by"]),
     counted("quarantine", UsageKind::Plugins, 160, &["reason"]),
@@ -94,13 +102,21 @@ impl UsageTable {
         text
     }
 
+    /// Returns the SQL of the size of a row's part of another kind.
+    fn part_bytes(&self) -> String {
+        let Some((column, _, bytes)) = self.part else { return "0".to_owned() };
+        format!("CASE WHEN r.{column} IS NULL THEN 0 ELSE {bytes} + octet_length(r.{column}) END")
+    }
+
     /// Returns the SQL of the rows of a transition table, with their sign.
     fn changed(&self, rows: &str, sign: i32) -> String {
         let payload = if self.table == "events" { "octet_length(r.payload)" } else { "0" };
         let Self { tenant, .. } = self;
         let bytes = self.bytes();
+        let part = self.part_bytes();
         format!(
-            "SELECT {tenant} AS tenant, {sign} AS rows, {sign} * ({bytes}) AS bytes, {sign} * {payload} AS payload FROM {rows} r"
+            "SELECT {tenant} AS tenant, {sign} AS rows, {sign} * ({bytes}) AS bytes, {sign} * {payload} AS payload, {sign} * {part} AS part
+     FROM {rows} r"
         )
     }
 
@@ -114,16 +130,21 @@ impl UsageTable {
         } else {
             ""
         };
+        let part = self.part.map_or(String::new(), |(_, kind, _)| {
+            let column = self::column(kind);
+            format!(", {column} = l.{column} + s.part")
+        });
         let tables: Vec<String> = rows.iter().map(|(name, which, _)| format!("{which} TABLE AS {name}")).collect();
         let tables = tables.join(" ");
         let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
         format!(
             "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $usage$
 BEGIN
-  UPDATE ledgers l SET {column} = l.{column} + s.bytes{kept}
-  FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload FROM (
+  UPDATE ledgers l SET {column} = l.{column} + s.bytes{kept}{part}
+  FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
+               sum(c.part)::int8 AS part FROM (
     {changed}
-  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0) s
+  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0 OR sum(c.part) <> 0) s
   WHERE l.tenant = s.tenant;
   RETURN NULL;
 END $usage$;

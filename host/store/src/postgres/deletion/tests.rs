@@ -6,9 +6,11 @@ use crate::{Store, StoreLimits, TenantChange};
 use std::collections::BTreeSet;
 
 /// Tables with rows of tenants that are deleted in another way, or stay.
-const OTHERS: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 5] = [
     ("plugin_versions", "deleted with their components"),
     ("ledgers", "deleted with the tenant"),
+    ("deliveries_pending", "a part of deliveries"),
+    ("deliveries_ended", "a part of deliveries"),
     ("plugin_files", "stays, so that a file does not bring a deleted plugin back"),
 ];
 
