@@ -30,6 +30,7 @@ mod conformance;
 mod deletion;
 mod endings;
 mod error;
+mod fair_queue;
 mod fan_out;
 mod figures;
 mod first_key;
@@ -64,6 +65,7 @@ mod usage;
 #[cfg(test)]
 mod usage_world;
 pub mod vault;
+mod write_queue;
 
 pub use audit::Actor;
 pub use backend::access::SESSION_LASTS;

@@ -27,7 +27,6 @@ mod endings;
 mod error;
 mod event_cache;
 mod events;
-mod fair_queue;
 mod fan_out;
 mod figures;
 mod history;
@@ -174,11 +173,11 @@ impl Sqlite {
 impl Sqlite {
     /// Runs statements, for a test of another module.
     pub(crate) async fn execute_batch(&self, sql: &'static str) {
-        self.write(fair_queue::Owner::Host, |tx| Ok(tx.execute_batch(sql)?)).await.expect(sql);
+        self.write(crate::fair_queue::Owner::Host, |tx| Ok(tx.execute_batch(sql)?)).await.expect(sql);
     }
 
     /// Reads rows, for a test of another module.
     pub(crate) async fn read_rows<T: Send + 'static>(&self, read: fn(&Connection) -> Result<T, StoreError>) -> T {
-        self.readers.read(fair_queue::Owner::Host, read).await.expect("rows")
+        self.readers.read(crate::fair_queue::Owner::Host, read).await.expect("rows")
     }
 }

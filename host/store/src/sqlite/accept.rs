@@ -2,7 +2,6 @@
 
 use super::batch::{AdminTx, IntakeStatement, IntakeTx};
 use super::new_events::{write_event, write_usual_delivery};
-use super::writer::{Terms, payload_rows};
 use super::{Sqlite, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
@@ -11,6 +10,7 @@ use crate::catalog::Receivers;
 use crate::host_state::HostState;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::event::EventId;
@@ -34,7 +34,7 @@ impl AcceptCommit {
 #[async_trait]
 impl IntakeBackend for Sqlite {
     async fn accept(&self, mut request: IntakeRequest) -> Result<IntakeAnswer, StoreError> {
-        let terms = Terms { owner: (&request.tenant).into(), rows: rows(&request) };
+        let terms = Terms::of_intake(&request);
         let tenant = request.tenant.clone();
         let state = self.state.clone();
         let then = move |written: &mut AcceptCommit| {
@@ -56,14 +56,6 @@ impl IntakeBackend for Sqlite {
         let owner = tenant.clone();
         self.readers.read(&owner, move |connection| answered(connection, &tenant, &request)).await
     }
-}
-
-/// Returns the number of rows that a request writes.
-fn rows(request: &IntakeRequest) -> u64 {
-    let bytes = request.events.iter().map(|event| event.payload.len()).sum();
-    let of_event = |event: &NewEvent| request.receivers.of(event.module).len() as u64;
-    let deliveries = if request.steps.is_some() { 0 } else { request.events.iter().map(of_event).sum() };
-    request.events.len() as u64 + deliveries + payload_rows(bytes)
 }
 
 /// Writes the events and their deliveries, or returns the answer of the first request. Every error comes before the first change.

@@ -12,9 +12,9 @@
 
 use super::Sqlite;
 use super::damage::Damage;
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::deliveries::BacklogBackend;
+use crate::fair_queue::Owner;
 use crate::pending_counts::{Counts, PendingCounts};
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryId;

@@ -2,14 +2,14 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::share::within_share;
-use super::writer::{Terms, payload_rows};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::inspector::{
     BIN_BYTES_MAX, BINS_MAX, BinBackend, BinFilter, BinPage, SEARCH_BYTES_MAX, SEARCHED_BYTES, oldest_ms,
 };
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, payload_rows};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::clock::now_ms;

@@ -2,10 +2,10 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::changes::{BYTES_MAX, Change, ChangeBackend, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX};
+use crate::fair_queue::Owner;
 use crate::usage::UsageKind;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;

@@ -2,11 +2,11 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::lanes::AttemptClass;
 use crate::backend::upkeep::{ClockBackend, ClockStep, DuePosition, STEP};
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::ids;

@@ -1,10 +1,10 @@
 //! Reads of what a tenant keeps: the counted usage, and its contents by a count of every row.
 
 use super::Sqlite;
-use super::fair_queue::Owner;
 use super::usage::{self, kept};
 use crate::StoreError;
 use crate::backend::tenants::UsageBackend;
+use crate::fair_queue::Owner;
 use crate::usage::TenantContents;
 use crate::usage::{Usage, UsageKind};
 use async_trait::async_trait;

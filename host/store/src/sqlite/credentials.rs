@@ -2,12 +2,12 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::share::within_share;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::access::{CredentialBackend, CredentialHash};
 use crate::catalog::Catalog;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::access::{ApiKey, IntakeToken};
 use hookloom_model::subscription::TenantId;

@@ -3,14 +3,14 @@
 use super::Sqlite;
 use super::batch::AdminTx;
 use super::credentials::found;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX};
 use crate::backend::tenants::{DeletionBackend, WorkStep};
 use crate::catalog::Catalog;
+use crate::fair_queue::Owner;
 use crate::usage::TenantContents;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::ids;

@@ -3,10 +3,10 @@
 mod past_damage;
 
 use super::Sqlite;
-use super::fair_queue::Owner;
 use super::partial_read::PartialRead;
 use crate::StoreError;
 use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};

@@ -2,10 +2,10 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::subscriptions::{ENDED_MAX, EndingBackend};
 use crate::endings::end_of;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, Reason};

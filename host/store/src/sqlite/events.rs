@@ -5,10 +5,10 @@
 
 use super::Sqlite;
 use super::deliveries::{event_row, id_value};
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary};
 use crate::backend::operator_actions::Span;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryKind;
 use hookloom_model::event::{Event, EventId, Module};

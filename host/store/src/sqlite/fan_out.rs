@@ -3,15 +3,15 @@
 use super::Sqlite;
 use super::batch::{IntakeStatement, IntakeTx};
 use super::event_cache::EventCache;
-use super::fair_queue::Owner;
 use super::new_events::write_usual_delivery;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::intake::{FanOutAnswer, FanOutBackend, STEP, step_of};
 use crate::catalog::Receivers;
 use crate::claims::Claims;
+use crate::fair_queue::Owner;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};

@@ -2,12 +2,12 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::share::require_room;
 use crate::StoreError;
 use crate::backend::figures::{Cell, FigureBackend, SPANS, STEP, SpanFigures};
 use crate::caps::Caps;
 use crate::catalog::Catalog;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::figures::Figures;

@@ -2,9 +2,9 @@
 
 use super::Sqlite;
 use super::deliveries::{BEFORE, event_row};
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::lanes::HistoryBackend;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;

@@ -3,10 +3,10 @@
 mod past_damage;
 
 use super::Sqlite;
-use super::fair_queue::Owner;
 use super::fan_out;
 use crate::StoreError;
 use crate::backend::deliveries::{Ledger, LedgerBackend, Pruned};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::TenantId;

@@ -2,10 +2,10 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::machine::{DamageReport, MachineBackend};
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;

@@ -3,7 +3,6 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::new_events::write_event;
 use super::rows::DeliveryRow;
 use super::share::{require_room, within_share};
@@ -13,6 +12,7 @@ use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
 };
+use crate::fair_queue::Owner;
 use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;

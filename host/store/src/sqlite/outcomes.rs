@@ -2,10 +2,10 @@
 
 use super::Sqlite;
 use super::batch::{AdminTx, OutcomeQuery, OutcomeTx};
-use super::fair_queue::Owner;
-use super::writer::{Terms, payload_rows};
 use crate::StoreError;
 use crate::backend::lanes::{AttemptRecord, OutcomeBackend};
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, payload_rows};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Arm, Attempt, DeliveryState, DueDelivery, Reason};

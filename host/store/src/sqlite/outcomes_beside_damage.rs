@@ -6,11 +6,11 @@
 use super::batch::{AdminTx, OutcomeTx};
 use super::damage::damaged;
 use super::outcomes::record_one;
-use super::writer::Terms;
 use super::{Sqlite, set_apart};
 use crate::StoreError;
 use crate::backend::lanes::AttemptRecord;
 use crate::backend::machine::RowKind;
+use crate::write_queue::Terms;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, DueDelivery, Reason};
 use hookloom_model::subscription::{SubscriptionId, TenantId};

@@ -1,13 +1,13 @@
 //! Plugins in the database: components by content, versions by tenant and name, and the active versions.
 
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::share::within_share;
 use super::{Sqlite, sweeps};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{ActiveVersion, PluginBackend, PluginVersion, StoredPlugin};
 use crate::backend::upkeep::Changed;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::chain::Step;

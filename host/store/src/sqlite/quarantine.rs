@@ -1,9 +1,9 @@
 //! Quarantined versions of plugins, by tenant and sha256.
 
 use super::Sqlite;
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::plugins::{Quarantine, QuarantineBackend};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, params};

@@ -12,8 +12,8 @@
 
 use super::damage::Damage;
 use super::data_folder::OpenFiles;
-use super::fair_queue::Owner;
 use crate::error::{DatabaseError, StoreError};
+use crate::fair_queue::Owner;
 use hookloom_fair_share::FairSemaphore;
 use hookloom_model::clock;
 use parking_lot::Mutex;

@@ -3,12 +3,12 @@
 use super::Sqlite;
 use super::batch::AdminTx;
 use super::credentials::found;
-use super::fair_queue::Owner;
 use super::share::within_share;
-use super::writer::{Terms, payload_rows};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::inspector::{REJECTED_KEPT_MS, REJECTED_MAX, RejectedBackend, RejectedEntry, RejectedRequest};
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, payload_rows};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::clock::now_ms;

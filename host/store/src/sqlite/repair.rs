@@ -12,10 +12,10 @@
 use super::Sqlite;
 use super::backlog::count_pending;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::machine::DamagedObject;
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -208,7 +208,7 @@ impl Sqlite {
             pending.replace(count_pending(tx, &damage));
             Ok(())
         };
-        let terms = Terms { owner: Owner::Host, rows: super::writer::ROWS_MAX };
+        let terms = Terms { owner: Owner::Host, rows: crate::write_queue::ROWS_MAX };
         match self.writer.change(terms, write, |()| {}).await {
             Ok(()) => {
                 tracing::warn!(index = name, "a damaged index was rebuilt from its table");

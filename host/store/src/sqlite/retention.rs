@@ -2,12 +2,12 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::pruning::{Removal, prune_step};
 use crate::StoreError;
 use crate::backend::machine::RowKind;
 use crate::backend::tenants::WorkStep;
 use crate::backend::upkeep::{EVENTS_READ_MAX, KEYS_DELETED_MAX, PruneStep, RetentionBackend};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock;
 use hookloom_model::event::EventId;

@@ -2,11 +2,11 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use super::plugins::has_version;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::TenantId;

@@ -2,11 +2,11 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::access::{CredentialHash, EXPIRED, PER_KEY_MAX, SessionBackend};
 use crate::catalog::Catalog;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::access::{ApiKey, Session};
 use hookloom_model::clock::now_ms;

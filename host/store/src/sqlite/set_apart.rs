@@ -3,9 +3,9 @@
 use super::Sqlite;
 use super::batch::AdminTx;
 use super::deliveries::{VIEW, event_row, view_row};
-use super::fair_queue::Owner;
 use crate::StoreError;
 use crate::backend::machine::{DamagedRow, RowKind};
+use crate::fair_queue::Owner;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{Connection, OptionalExtension as _, params};

@@ -3,10 +3,10 @@
 use super::Sqlite;
 use super::batch::AdminTx;
 use super::damage::Damage;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::backend::upkeep::{Changed, STEP, Sweep, SweepBackend};
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::DeliveryId;

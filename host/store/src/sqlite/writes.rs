@@ -2,10 +2,10 @@
 
 use super::Sqlite;
 use super::batch::AdminTx;
-use super::fair_queue::Owner;
-use super::writer::Terms;
 use crate::StoreError;
 use crate::catalog::Catalog;
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use hookloom_model::subscription::SubscriptionId;
 
 impl Sqlite {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::caps::Caps;
-use crate::sqlite::fair_queue::Owner;
+use crate::fair_queue::Owner;
 use crate::usage_world::{CountedRows, SHARE, World, contact, counters_equal_rows, refused_over_the_share, sequences};
 use crate::{Actor, Store, StoreLimits, TenantChange};
 use async_trait::async_trait;

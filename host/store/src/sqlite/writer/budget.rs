@@ -1,6 +1,6 @@
 //! Number of rows in a commit: fewer if rows take long, so that a wait for a commit takes milliseconds.
 
-use super::ROWS_MAX;
+use crate::write_queue::ROWS_MAX;
 use std::time::Duration;
 
 /// Minimum number of rows in a commit.

@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Account of a piece of work: a tenant, or the host itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     /// Work of the host: retention, metrics, admin keys.
     Host,
     /// Work of a tenant.
@@ -35,7 +35,7 @@ impl From<Option<&TenantId>> for Owner {
 }
 
 /// Rows (cost units) that an owner is served in one turn.
-pub(super) const TURN_ROWS: u64 = 64;
+pub(crate) const TURN_ROWS: u64 = 64;
 
 #[derive(Debug)]
 struct OwnerQueue<T> {
@@ -54,7 +54,7 @@ struct ServedOwner<T> {
 
 /// Queued items, by owner.
 #[derive(Debug)]
-pub(super) struct FairQueue<T> {
+pub(crate) struct FairQueue<T> {
     /// Owners that wait or were served lately, without the one that is being served.
     shares: HashMap<Owner, OwnerQueue<T>>,
     /// Waiting owners, by recent use.
@@ -71,12 +71,12 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// Returns true if there are no items.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Adds an item after the others of its owner.
-    pub(super) fn push(&mut self, owner: Owner, cost: u64, item: T) {
+    pub(crate) fn push(&mut self, owner: Owner, cost: u64, item: T) {
         self.len += 1;
         if let Some(turn) = &mut self.turn
             && turn.owner == owner
@@ -99,7 +99,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Returns the next item with its cost, without removing it.
-    pub(super) fn front(&mut self) -> Option<(u64, &T)> {
+    pub(crate) fn front(&mut self) -> Option<(u64, &T)> {
         if self.turn.as_ref().is_none_or(|turn| turn.left == 0 || turn.share.items.is_empty()) {
             self.end_turn();
             let (_, owner) = self.waiting.pop_first()?;
@@ -111,7 +111,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes and returns the next item.
-    pub(super) fn pop(&mut self) -> Option<T> {
+    pub(crate) fn pop(&mut self) -> Option<T> {
         self.front()?;
         let turn = self.turn.as_mut()?;
         let (cost, item) = turn.share.items.pop_front()?;
@@ -122,7 +122,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Halves the use of every owner, `halvings` times.
-    pub(super) fn age(&mut self, halvings: u32) {
+    pub(crate) fn age(&mut self, halvings: u32) {
         let halved = |used: u64| used.checked_shr(halvings).unwrap_or(0);
         if let Some(turn) = &mut self.turn {
             turn.share.used = halved(turn.share.used);
