@@ -101,7 +101,8 @@ const NOT_COUNTED: [(&str, &str); 10] = [
 
 #[tokio::test]
 async fn every_table_counts_or_says_why_not() {
-    let connection = TestDatabase::new().await.connect().await;
+    let database = TestDatabase::new().await;
+    let connection = database.connect().await;
     let sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
     let tables = connection.query(sql, &[]).await.expect("tables");
     let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
