@@ -14,8 +14,6 @@
 //!   [`StoreError::Commit`] with its fault.
 //! - An outage of the server is [`StoreError::Unavailable`]; [`StoreError::Unknown`] says that a commit may have happened.
 //!
-//! # Limits
-//! Neither reads nor writes are shared fairly between tenants.
 #![allow(unused_variables, dead_code, clippy::todo, reason = "operations that are not written yet")]
 
 mod accept;

@@ -12,10 +12,12 @@ use crate::audit::AuditAction;
 use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable};
 use crate::catalog::Receivers;
 use crate::claims::Claims;
+use crate::fair_queue::Owner;
 use crate::host_state::HostState;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::usage::UsageKind;
+use crate::write_queue::{Terms, WriteMode};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::event::EventId;
@@ -38,10 +40,14 @@ impl AcceptCommit {
 impl IntakeBackend for Postgres {
     async fn accept(&self, request: IntakeRequest) -> Result<IntakeAnswer, StoreError> {
         let tenant = request.tenant.clone();
+        let terms = Terms::of_intake(&request);
         if request.once.is_none() && request.steps.is_none() && request.replaces.is_none() {
-            return Ok(self.writer.run_together(Intake { tenant, request: Some(request) }).await?.commit.answer);
+            let intake = Intake { tenant, request: Some(request) };
+            return Ok(self.writer.run_together(WriteMode::Intake, terms, intake).await?.commit.answer);
         }
-        let written = self.write_then(
+        let written = self.writer.run(
+            WriteMode::Intake,
+            terms,
             move |tx| Box::pin(async move { write(tx, request).await }),
             move |state, written: &mut AcceptCommit| {
                 if let IntakeAnswer::Accepted(events) = &written.answer {
@@ -53,9 +59,9 @@ impl IntakeBackend for Postgres {
     }
 
     async fn answer(&self, tenant: TenantId, request: Repeatable) -> Result<Option<Vec<Accepted>>, StoreError> {
-        let read = self
-            .readers
-            .read_one(move |connection| Box::pin(async move { earlier_answer(connection, &tenant, &request).await }));
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { earlier_answer(connection, &tenant, &request).await })
+        });
         read.await
     }
 }

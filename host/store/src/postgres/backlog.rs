@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::rows::{self, number};
 use crate::StoreError;
 use crate::backend::deliveries::BacklogBackend;
+use crate::fair_queue::Owner;
 use crate::pending_counts::{Counts, PendingCounts};
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryId;
@@ -36,7 +37,7 @@ impl BacklogBackend for Postgres {
         subscriptions: Vec<SubscriptionId>,
     ) -> Result<HashMap<SubscriptionId, i64>, StoreError> {
         let ids: Vec<Uuid> = subscriptions.into_iter().map(|id| id.0).collect();
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT s.id, o.id FROM unnest($2::uuid[]) s (id) CROSS JOIN LATERAL
                              (SELECT d.id FROM deliveries d WHERE d.tenant = $1 AND d.subscription = s.id AND d.state = 0

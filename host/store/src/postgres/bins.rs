@@ -12,6 +12,8 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::inspector::{BINS_MAX, BinBackend, BinFilter, BinPage, oldest_ms};
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, payload_rows};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::ids::BinId;
@@ -26,7 +28,7 @@ const BIN: &str = "b.tenant, b.id, b.settings, b.created_at_ms, b.received";
 #[async_trait]
 impl BinBackend for Postgres {
     async fn create_bin(&self, actor: Actor, tenant: TenantId, bin: Bin) -> Result<Bin, StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 create(tx, &tenant, &bin).await?;
                 tx.record(&actor, Some(&tenant), &AuditAction::BinCreate(&bin)).await?;
@@ -43,7 +45,7 @@ impl BinBackend for Postgres {
         id: BinId,
         settings: BinSettings,
     ) -> Result<Bin, StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let before = find_of(tx, &tenant, &id).await?;
                 update(tx, &tenant, &id, &settings).await?;
@@ -56,7 +58,7 @@ impl BinBackend for Postgres {
     }
 
     async fn delete_bin(&self, actor: Actor, tenant: TenantId, id: BinId) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 find_of(tx, &tenant, &id).await?;
                 // Before the bin, whose row has their tenant.
@@ -69,7 +71,7 @@ impl BinBackend for Postgres {
     }
 
     async fn bins(&self, tenant: TenantId) -> Result<Vec<Bin>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {BIN} FROM bins b WHERE b.tenant = $1 ORDER BY b.created_at_ms DESC, b.id");
                 let rows = connection.query(&sql, &[&&*tenant.0]).await?;
@@ -80,13 +82,15 @@ impl BinBackend for Postgres {
     }
 
     async fn bin(&self, tenant: TenantId, id: BinId) -> Result<Bin, StoreError> {
-        let read =
-            self.readers.read_one(move |connection| Box::pin(async move { find_of(connection, &tenant, &id).await }));
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { find_of(connection, &tenant, &id).await })
+        });
         read.await
     }
 
     async fn bin_by_url(&self, id: BinId) -> Result<(TenantId, Bin), StoreError> {
-        let read = self.readers.read_one(move |connection| Box::pin(async move { find(connection, &id).await }));
+        let read =
+            self.readers.read_one(Owner::Host, move |connection| Box::pin(async move { find(connection, &id).await }));
         read.await?.ok_or(StoreError::NotFound("bin"))
     }
 
@@ -99,11 +103,14 @@ impl BinBackend for Postgres {
     ) -> Result<(Uuid, u64), StoreError> {
         let tenant = tenant.clone();
         let bin = bin.clone();
-        self.write(move |tx| Box::pin(async move { receive(tx, &tenant, &bin, &head, &body).await })).await
+        self.write(Terms { owner: Owner::from(&tenant), rows: 2 + payload_rows(body.len()) }, move |tx| {
+            Box::pin(async move { receive(tx, &tenant, &bin, &head, &body).await })
+        })
+        .await
     }
 
     async fn bin_requests(&self, tenant: TenantId, bin: BinId, filter: BinFilter) -> Result<BinPage, StoreError> {
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let bin = find_of(connection, &tenant, &bin).await?;
                 page(connection, &bin, &filter).await
@@ -118,7 +125,7 @@ impl BinBackend for Postgres {
         bin: BinId,
         id: Uuid,
     ) -> Result<(BinRequest, Option<BinRequest>), StoreError> {
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 find_of(connection, &tenant, &bin).await?;
                 with_the_one_before(connection, &bin, id).await
@@ -134,7 +141,7 @@ impl BinBackend for Postgres {
         bin: BinId,
         id: Option<Uuid>,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 find_of(tx, &tenant, &bin).await?;
                 let action = match (forget(tx, &bin, id).await?, id) {
@@ -155,7 +162,7 @@ impl BinBackend for Postgres {
         request: Uuid,
         host: String,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let action = AuditAction::BinReplay { request, host: &host };
                 tx.record(&actor, Some(&tenant), &action).await
@@ -166,13 +173,15 @@ impl BinBackend for Postgres {
 
     async fn bins_to_prune(&self) -> Result<Vec<(TenantId, Bin)>, StoreError> {
         // It looks at the bins of all tenants, which may take longer than a query of one tenant.
-        let read =
-            self.lane_readers.read_one(|connection| Box::pin(async move { with_expired_requests(connection).await }));
+        let read = self
+            .lane_readers
+            .read_one(Owner::Host, |connection| Box::pin(async move { with_expired_requests(connection).await }));
         read.await
     }
 
-    async fn prune_bin(&self, _: &TenantId, bin: Bin) -> Result<(), StoreError> {
-        self.write(move |tx| Box::pin(async move { prune(tx, &bin.id, &bin.settings).await })).await
+    async fn prune_bin(&self, tenant: &TenantId, bin: Bin) -> Result<(), StoreError> {
+        self.write(Owner::from(tenant), move |tx| Box::pin(async move { prune(tx, &bin.id, &bin.settings).await }))
+            .await
     }
 }
 

@@ -8,6 +8,7 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::changes::{BYTES_MAX, Change, ChangeBackend, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX};
+use crate::fair_queue::Owner;
 use crate::usage::UsageKind;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
@@ -75,7 +76,7 @@ impl ChangeBackend for Postgres {
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<(Vec<Change>, bool), StoreError> {
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(Owner::from(tenant.as_ref()), move |connection| {
             Box::pin(async move {
                 let mut page = ChangePage { changes: Vec::new(), bytes: 0, limit };
                 let mut before = before.unwrap_or(Uuid::max());
@@ -97,7 +98,7 @@ impl ChangeBackend for Postgres {
     }
 
     async fn has_changes(&self) -> Result<bool, StoreError> {
-        let read = self.readers.read_one(|connection| {
+        let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move { connection.exists("SELECT 1 FROM changes LIMIT 1", &[]).await })
         });
         read.await

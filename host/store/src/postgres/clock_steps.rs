@@ -10,6 +10,8 @@ use super::rows::int;
 use crate::StoreError;
 use crate::backend::lanes::AttemptClass;
 use crate::backend::upkeep::{ClockBackend, ClockStep, DuePosition, STEP};
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::ids;
@@ -28,14 +30,16 @@ impl ClockBackend for Postgres {
         after: DuePosition,
     ) -> Result<Option<(DuePosition, Duration)>, StoreError> {
         let owner = tenant.clone();
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::Host, move |connection| {
             Box::pin(async move { later_than(connection, &owner, id, class, after).await })
         });
         let found = read.await?;
         let Some(last) = found.last().copied() else { return Ok(None) };
         let deliveries: Vec<Uuid> = found.into_iter().map(|(_, delivery)| delivery).collect();
         let tenant = tenant.clone();
-        let written = self.write(move |tx| Box::pin(async move { move_some(tx, &tenant, &deliveries, step).await }));
+        let written = self.write(Terms { owner: Owner::from(&tenant), rows: STEP as u64 }, move |tx| {
+            Box::pin(async move { move_some(tx, &tenant, &deliveries, step).await })
+        });
         Ok(Some((last, written.await?)))
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct ConnectionConfig {
 /// Open connection.
 pub(super) struct Connection {
     client: Client,
+    tls: MakeRustlsConnect,
     statements: Mutex<HashMap<String, Statement>>,
 }
 
@@ -110,12 +111,19 @@ impl Connection {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
-        Ok(Connection { client, statements: Mutex::default() })
+        Ok(Connection { client, tls: config.tls.clone(), statements: Mutex::default() })
     }
 
     /// Returns true if the connection has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Asks the server to end the statement that runs, over another connection.
+    pub(super) async fn cancel(&self) {
+        if let Err(error) = self.client.cancel_token().cancel_query(self.tls.clone()).await {
+            tracing::debug!(%error, "a query of PostgreSQL could not be cancelled");
+        }
     }
 
     /// Runs a statement, and returns the number of rows that it changed.

@@ -6,6 +6,7 @@ use super::rows::number;
 use super::usage::{self, kept};
 use crate::StoreError;
 use crate::backend::tenants::UsageBackend;
+use crate::fair_queue::Owner;
 use crate::usage::{TenantContents, Usage, UsageKind};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
@@ -14,13 +15,16 @@ use hookloom_model::subscription::TenantId;
 impl UsageBackend for Postgres {
     async fn tenant_contents(&self, tenant: TenantId) -> Result<TenantContents, StoreError> {
         // An exact count of millions of rows takes longer than the time limit of a tenant's query.
-        let read =
-            self.lane_readers.read_one(move |connection| Box::pin(async move { count(connection, &tenant).await }));
+        let read = self
+            .lane_readers
+            .read_one(Owner::Host, move |connection| Box::pin(async move { count(connection, &tenant).await }));
         read.await
     }
 
     async fn usage(&self, tenant: TenantId) -> Result<Usage, StoreError> {
-        let read = self.readers.read_one(move |connection| Box::pin(async move { kept(connection, &tenant).await }));
+        let read = self
+            .readers
+            .read_one(Owner::from(&tenant), move |connection| Box::pin(async move { kept(connection, &tenant).await }));
         Ok(self.limits.share.of(read.await?.ok_or(StoreError::NotFound("tenant"))?))
     }
 }

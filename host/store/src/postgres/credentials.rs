@@ -8,6 +8,7 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::access::{CredentialBackend, CredentialHash};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::access::{ApiKey, IntakeToken};
 use hookloom_model::subscription::TenantId;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 impl CredentialBackend for Postgres {
     async fn put_key(&self, actor: Actor, hash: CredentialHash, key: ApiKey) -> Result<ApiKey, StoreError> {
         self.change(
+            Owner::from(key.tenant.as_ref()),
             move |tx| {
                 Box::pin(async move {
                     write_key(tx, hash, &key).await?;
@@ -36,10 +38,10 @@ impl CredentialBackend for Postgres {
 
     async fn keys_used_at_ms(
         &self,
-        _tenant: Option<TenantId>,
+        tenant: Option<TenantId>,
         keys: Vec<Uuid>,
     ) -> Result<HashMap<Uuid, i64>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(tenant.as_ref()), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT id, used_at_ms FROM keys WHERE id = ANY ($1) AND used_at_ms IS NOT NULL";
                 let rows = connection.query(sql, &[&keys]).await?;
@@ -50,7 +52,7 @@ impl CredentialBackend for Postgres {
     }
 
     async fn note_keys_used(&self, used: Vec<(Uuid, i64)>) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::Host, move |tx| {
             Box::pin(async move {
                 let (ids, times): (Vec<Uuid>, Vec<i64>) = used.into_iter().unzip();
                 let sql = "UPDATE keys k SET used_at_ms = u.at_ms FROM unnest($1::uuid[], $2::int8[]) u (id, at_ms) WHERE k.id = u.id";
@@ -62,6 +64,7 @@ impl CredentialBackend for Postgres {
 
     async fn revoke_key(&self, actor: Actor, tenant: Option<TenantId>, id: Uuid) -> Result<(), StoreError> {
         self.change(
+            Owner::from(tenant.as_ref()),
             move |tx| {
                 Box::pin(async move {
                     let key = tx.catalog().key_by_id(id).filter(|key| key.tenant == tenant);
@@ -86,6 +89,7 @@ impl CredentialBackend for Postgres {
     ) -> Result<IntakeToken, StoreError> {
         let replaced_id = replaces.as_ref().map(|old| old.id);
         self.change(
+            Owner::from(&token.tenant),
             move |tx| {
                 Box::pin(async move {
                     write_token(tx, hash, &token, replaced_id).await?;
@@ -107,6 +111,7 @@ impl CredentialBackend for Postgres {
 
     async fn revoke_token(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
         self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     end_token(tx, &tenant, id).await?;

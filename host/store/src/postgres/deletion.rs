@@ -11,7 +11,9 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::tenants::{DeletionBackend, WorkStep};
+use crate::fair_queue::Owner;
 use crate::usage::TenantContents;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::subscription::TenantId;
@@ -19,6 +21,9 @@ use std::time::Duration;
 
 /// Maximum duration of a step, which occupies the writer. A single statement may take longer.
 const STEP_MAX: Duration = Duration::from_millis(10);
+
+/// Cost of a step for its owner, in rows.
+const STEP_ROWS: u64 = 512;
 
 /// Rows of a tenant in a table.
 struct TenantRows {
@@ -92,7 +97,9 @@ impl DeletionBackend for Postgres {
     async fn delete_tenant(&self, actor: Actor, tenant: TenantId, contents: TenantContents) -> Result<(), StoreError> {
         let owner = tenant.clone();
         let pending = self.pending.clone();
+        // On the account of the host, because the writes of the tenant end.
         self.change_then(
+            Owner::Host,
             move |tx| Box::pin(async move { begin(tx, &actor, &owner, &contents).await }),
             move |state, ()| {
                 let subscriptions = state.catalog.subscriptions(&tenant);
@@ -105,7 +112,7 @@ impl DeletionBackend for Postgres {
     }
 
     async fn tenants_being_deleted(&self) -> Result<Vec<TenantId>, StoreError> {
-        let read = self.readers.read_one(|connection| {
+        let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move {
                 let sql = "SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL ORDER BY id";
                 connection.query(sql, &[]).await?.iter().map(|row| rows::tenant(row, 0)).collect()
@@ -116,7 +123,7 @@ impl DeletionBackend for Postgres {
 
     async fn delete_tenant_step(&self, tenant: &TenantId) -> Result<WorkStep, StoreError> {
         let tenant = tenant.clone();
-        self.write(move |tx| {
+        self.write(Terms { owner: Owner::from(&tenant), rows: STEP_ROWS }, move |tx| {
             Box::pin(async move {
                 let begun = clock::instant();
                 Ok(WorkStep { done: delete_some(tx, &tenant).await?, took: clock::since(begun) })

@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::rows::{EVENT, VIEW, event_row, int, number, view_row};
 use crate::StoreError;
 use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId};
 use hookloom_model::event::EventId;
@@ -23,7 +24,7 @@ pub(super) const BEFORE: &str = "WHERE tenant = $1 AND entity_id = $3 AND module
 #[async_trait]
 impl DeliveryBackend for Postgres {
     async fn delivery(&self, tenant: TenantId, id: DeliveryId) -> Result<(DeliveryView, Vec<Attempt>), StoreError> {
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = format!("{VIEW} WHERE tenant = $1 AND id = $2");
                 let row = connection.query_opt(&sql, &[&&*tenant.0, &id.0]).await?;
@@ -39,7 +40,7 @@ impl DeliveryBackend for Postgres {
         tenant: TenantId,
         event: EventId,
     ) -> Result<HashMap<DeliveryId, Vec<Attempt>>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "WITH d AS (SELECT id, last_attempt FROM deliveries WHERE tenant = $1 AND event = $2)
                            SELECT last_attempt, id, 0 AS place FROM d WHERE last_attempt IS NOT NULL
@@ -60,7 +61,7 @@ impl DeliveryBackend for Postgres {
         tenant: TenantId,
         event: EventId,
     ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT DISTINCT ON (d.id) d.id, o.id, o.attempts_made FROM deliveries d
                            JOIN deliveries o ON o.tenant = d.tenant AND o.subscription = d.subscription
@@ -76,13 +77,14 @@ impl DeliveryBackend for Postgres {
     }
 
     async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
-        let read =
-            self.readers.read_one(move |connection| Box::pin(async move { list(connection, &tenant, &filter).await }));
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { list(connection, &tenant, &filter).await })
+        });
         read.await
     }
 
     async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError> {
-        let read = self.readers.read(move |connection| {
+        let read = self.readers.read(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {EVENT}, fan_out FROM events WHERE tenant = $1 AND id = $2");
                 let row = connection.query_opt(&sql, &[&&*tenant.0, &id.0]).await?;

@@ -6,6 +6,7 @@ use super::rows::{EVENT, event_row, int, kind, number};
 use crate::StoreError;
 use crate::backend::lanes::{DuePage, LaneBackend, LaneRead, PAGE_BYTES_MAX};
 use crate::claims::ClaimPage;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
@@ -36,7 +37,7 @@ const NEXT: &str =
 #[async_trait]
 impl LaneBackend for Postgres {
     async fn due(&self, lane: LaneRead, page: Arc<ClaimPage>) -> Result<DuePage, StoreError> {
-        let read = self.lane_readers.read(move |connection| {
+        let read = self.lane_readers.read(Owner::from(&lane.tenant), move |connection| {
             Box::pin(async move {
                 let selected = select(connection, &lane, &page).await?;
                 let events = events(connection, &lane.tenant, &selected.due).await?;

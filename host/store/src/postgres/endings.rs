@@ -6,6 +6,8 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::subscriptions::{ENDED_MAX, EndingBackend};
 use crate::endings::end_of;
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, Reason};
@@ -21,7 +23,7 @@ impl EndingBackend for Postgres {
     ) -> Result<usize, StoreError> {
         let owner = tenant.clone();
         // A write costs a flush, so a reader looks first.
-        let any = self.readers.read_one(move |connection| {
+        let any = self.readers.read_one(Owner::from(tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT 1 FROM deliveries WHERE tenant = $1 AND subscription = $2 AND state = 0 LIMIT 1";
                 connection.exists(sql, &[&&*owner.0, &id.0]).await
@@ -31,7 +33,7 @@ impl EndingBackend for Postgres {
             return Ok(0);
         }
         let owner = tenant.clone();
-        self.write(move |tx| {
+        self.write(Terms { owner: Owner::from(tenant), rows: ENDED_MAX as u64 }, move |tx| {
             Box::pin(async move {
                 let Some(default) = end_of(tx.catalog().subscription(&owner, id).as_deref()) else { return Ok(0) };
                 let (state, reason) = end.unwrap_or(default);

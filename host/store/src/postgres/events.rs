@@ -14,6 +14,7 @@ use super::rows::{EVENT, event_row, int, number, text};
 use crate::StoreError;
 use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary};
 use crate::backend::operator_actions::Span;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryKind;
 use hookloom_model::event::{Event, EventId, Module};
@@ -29,8 +30,9 @@ const SUMMARY: &str =
 #[async_trait]
 impl EventBackend for Postgres {
     async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError> {
-        let read =
-            self.readers.read_one(move |connection| Box::pin(async move { list(connection, &tenant, &filter).await }));
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { list(connection, &tenant, &filter).await })
+        });
         read.await
     }
 
@@ -40,7 +42,7 @@ impl EventBackend for Postgres {
         modules: Vec<Module>,
         limit: usize,
     ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 // OFFSET 0 keeps the planner from reading all deliveries to join them.
                 let sql = format!(
@@ -66,7 +68,7 @@ impl EventBackend for Postgres {
         limit: usize,
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError> {
         let ids: Vec<Uuid> = subscriptions.into_iter().map(|id| id.0).collect();
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 // In the order of the deliveries, because ids of deliveries grow within a subscription.
                 let sql = format!(

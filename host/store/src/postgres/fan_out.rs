@@ -7,8 +7,10 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::intake::{Accepted, FanOutAnswer, FanOutBackend, STEP, step_of};
 use crate::catalog::Receivers;
+use crate::fair_queue::Owner;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
@@ -25,7 +27,7 @@ struct FanOutStep {
 #[async_trait]
 impl FanOutBackend for Postgres {
     async fn fan_outs(&self) -> Result<Vec<(TenantId, Uuid)>, StoreError> {
-        let read = self.readers.read_one(|connection| {
+        let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move {
                 let found = connection.query("SELECT tenant, id FROM fan_outs ORDER BY tenant, id", &[]).await?;
                 found.iter().map(|row| Ok((rows::tenant(row, 0)?, row.try_get(1)?))).collect()
@@ -42,6 +44,7 @@ impl FanOutBackend for Postgres {
     ) -> Result<FanOutAnswer, StoreError> {
         let tenant = tenant.clone();
         let written = self.write_then(
+            Terms { owner: Owner::from(&tenant), rows: STEP as u64 },
             move |tx| Box::pin(async move { step(tx, &tenant, id, &receivers).await }),
             |state, step: &mut FanOutStep| state.publish_deliveries(std::mem::take(&mut step.new_deliveries)),
         );

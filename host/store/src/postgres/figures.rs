@@ -11,6 +11,7 @@ use super::share::require_room;
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::figures::{Cell, FigureBackend, SPANS, STEP, SpanFigures};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::figures::Figures;
@@ -22,11 +23,11 @@ use uuid::Uuid;
 #[async_trait]
 impl FigureBackend for Postgres {
     async fn put_figures(&self, cells: Vec<(Cell, Figures)>) -> Result<(), StoreError> {
-        self.write(move |tx| Box::pin(async move { put_step(tx, &cells).await })).await
+        self.write(Owner::Host, move |tx| Box::pin(async move { put_step(tx, &cells).await })).await
     }
 
     async fn figures(&self, tenant: TenantId, span_s: i64, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT at_s, subscription, plugin, figures FROM figures
                            WHERE tenant = $1 AND span_s = $2 AND at_s >= $3 ORDER BY at_s, subscription, plugin";

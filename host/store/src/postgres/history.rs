@@ -5,6 +5,7 @@ use super::deliveries::BEFORE;
 use super::rows::{EVENT, event_row, text};
 use crate::StoreError;
 use crate::backend::lanes::HistoryBackend;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
@@ -17,7 +18,7 @@ impl HistoryBackend for Postgres {
         let Some(entity_id) = event.entity_id.as_deref().map(|id| text(id).into_owned()) else { return Ok(None) };
         let id = event.id;
         let module = event.module.as_str();
-        let read = self.lane_readers.read_one(move |connection| {
+        let read = self.lane_readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {EVENT} FROM events {BEFORE}");
                 let row = connection.query_opt(&sql, &[&&*tenant.0, &id.0, &entity_id, &module]).await?;
@@ -30,7 +31,7 @@ impl HistoryBackend for Postgres {
     async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError> {
         let tenant = delivery.tenant.clone();
         let event = delivery.event;
-        let read = self.lane_readers.read_one(move |connection| {
+        let read = self.lane_readers.read_one(Owner::from(&delivery.tenant), move |connection| {
             Box::pin(async move {
                 let sql = format!("SELECT {EVENT} FROM events WHERE tenant = $1 AND id = $2");
                 let row = connection.query_opt(&sql, &[&&*tenant.0, &event.0]).await?;

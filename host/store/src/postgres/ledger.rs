@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::rows::number;
 use crate::StoreError;
 use crate::backend::deliveries::{Ledger, LedgerBackend, Pruned};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::TenantId;
@@ -12,7 +13,9 @@ use hookloom_model::subscription::TenantId;
 #[async_trait]
 impl LedgerBackend for Postgres {
     async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError> {
-        let read = self.readers.read(move |connection| Box::pin(async move { ledger(connection, &tenant).await }));
+        let read = self
+            .readers
+            .read(Owner::from(&tenant), move |connection| Box::pin(async move { ledger(connection, &tenant).await }));
         read.await
     }
 }

@@ -1,9 +1,10 @@
 //! Readiness of the database. The server looks after its own files.
 
 use super::Postgres;
-use super::writer::WriteMode;
 use crate::StoreError;
 use crate::backend::machine::{DamageReport, MachineBackend};
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, WriteMode};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
@@ -15,6 +16,7 @@ impl MachineBackend for Postgres {
         self.writer
             .run(
                 WriteMode::Shared,
+                Terms::small(Owner::Host),
                 |tx| {
                     Box::pin(async move {
                         let sql = "INSERT INTO readiness (checked_at_ms) VALUES ($1)
@@ -25,7 +27,7 @@ impl MachineBackend for Postgres {
                 |_, ()| {},
             )
             .await?;
-        let read = self.readers.read_one(|connection| {
+        let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move { connection.query("SELECT 1 FROM tenants LIMIT 1", &[]).await.map(drop) })
         });
         read.await

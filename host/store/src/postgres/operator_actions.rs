@@ -17,6 +17,7 @@ use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
 };
+use crate::fair_queue::Owner;
 use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
@@ -34,6 +35,7 @@ const ENDED_AS: &str = "(state = ANY ($5) AND state <> 0 AND kind <> 2)";
 impl OperatorBackend for Postgres {
     async fn retry(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let written = self.write_then(
+            Owner::from(&tenant),
             move |tx| Box::pin(async move { retry(tx, &actor, &tenant, id).await }),
             |state, subscription| state.publish_change(*subscription),
         );
@@ -42,6 +44,7 @@ impl OperatorBackend for Postgres {
 
     async fn cancel(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let written = self.write_then(
+            Owner::from(&tenant),
             move |tx| Box::pin(async move { cancel(tx, &actor, &tenant, id).await }),
             |state, subscription| state.publish_change(*subscription),
         );
@@ -49,7 +52,7 @@ impl OperatorBackend for Postgres {
     }
 
     async fn count_ended(&self, of: EndedDeliveries, span: Span) -> Result<u64, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&of.tenant), move |connection| {
             Box::pin(async move {
                 let EndedDeliveries { tenant, subscription, states } = of;
                 let (from, to) = span.ids();
@@ -70,7 +73,7 @@ impl OperatorBackend for Postgres {
         from: Uuid,
         to: Uuid,
     ) -> Result<Selected<DeliveryId>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&of.tenant), move |connection| {
             Box::pin(async move {
                 let EndedDeliveries { tenant, subscription, states } = of;
                 let sql = format!(
@@ -94,6 +97,7 @@ impl OperatorBackend for Postgres {
     ) -> Result<u64, StoreError> {
         let id = of.subscription;
         self.write_then(
+            Owner::from(&of.tenant),
             move |tx| Box::pin(async move { redrive(tx, of, ids, entry).await }),
             move |state, _| state.publish_change(id),
         )
@@ -101,7 +105,7 @@ impl OperatorBackend for Postgres {
     }
 
     async fn count_replayable(&self, of: ReplayableEvents, span: Span) -> Result<u64, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&of.tenant), move |connection| {
             Box::pin(async move {
                 let (from, to) = span.ids();
                 let sql =
@@ -119,7 +123,7 @@ impl OperatorBackend for Postgres {
         from: Uuid,
         to: Uuid,
     ) -> Result<Selected<EventId>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&of.tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT id, module = ANY ($4) FROM events
                            WHERE tenant = $1 AND id >= $2 AND id < $3 ORDER BY id LIMIT $5";
@@ -140,6 +144,7 @@ impl OperatorBackend for Postgres {
     ) -> Result<u64, StoreError> {
         let id = of.subscription;
         self.write_then(
+            Owner::from(&of.tenant),
             move |tx| Box::pin(async move { replay(tx, &of, ids, entry).await }),
             move |state, _| state.publish_change(id),
         )
@@ -154,6 +159,7 @@ impl OperatorBackend for Postgres {
         new: NewEvent,
     ) -> Result<DeliveryId, StoreError> {
         self.write_then(
+            Owner::from(&tenant),
             move |tx| Box::pin(async move { test(tx, &actor, &tenant, subscription, new).await }),
             move |state, _| state.publish_change(subscription),
         )

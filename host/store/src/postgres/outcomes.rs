@@ -7,7 +7,9 @@ use super::together::{Entry, Member};
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::lanes::{AttemptRecord, OutcomeBackend, OutcomeColumns};
+use crate::fair_queue::Owner;
 use crate::host_state::HostState;
+use crate::write_queue::{Terms, WriteMode, payload_rows};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Arm, Attempt, DeliveryState, DueDelivery, Reason};
@@ -20,12 +22,14 @@ impl OutcomeBackend for Postgres {
     async fn record(&self, delivery: &DueDelivery, record: Arc<AttemptRecord>) -> Result<(), StoreError> {
         // Not by the writer, for which all other writes wait.
         let detail = detail(&record.attempt)?;
-        self.writer.run_together(Outcome { delivery: delivery.clone(), record, detail }).await
+        let terms = Terms { owner: Owner::from(&delivery.tenant), rows: 2 + payload_rows(detail.len()) };
+        let outcome = Outcome { delivery: delivery.clone(), record, detail };
+        self.writer.run_together(WriteMode::Outcome, terms, outcome).await
     }
 
     async fn give_up(&self, delivery: &DueDelivery, reason: Reason) -> Result<(), StoreError> {
         let delivery = delivery.clone();
-        self.write(move |tx| {
+        self.write(Owner::from(&delivery.tenant), move |tx| {
             Box::pin(async move {
                 let sql = "UPDATE deliveries SET state = $3, due_at_ms = 0, awaiting_plugin = false, reason = $4, updated_at_ms = $5
                            WHERE tenant = $1 AND id = $2 AND state = 0";

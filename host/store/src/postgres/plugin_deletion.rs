@@ -16,6 +16,8 @@ use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX};
 use crate::backend::tenants::WorkStep;
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock;
 use hookloom_model::ids;
@@ -29,10 +31,14 @@ const DISCARDED: usize = 64;
 /// Maximum size of the components of a step that deletes more than one: it occupies the writer for some tens of milliseconds.
 const STEP_BYTES: u64 = 8 << 20;
 
+/// Cost of a step for the host, in rows.
+const STEP_ROWS: u64 = 512;
+
 #[async_trait]
 impl PluginDeletionBackend for Postgres {
     async fn delete_plugin(&self, actor: Actor, tenant: TenantId, name: String) -> Result<(), StoreError> {
         self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     let sql = "DELETE FROM plugins WHERE tenant = $1 AND name = $2";
@@ -59,6 +65,7 @@ impl PluginDeletionBackend for Postgres {
         sha256: String,
     ) -> Result<(), StoreError> {
         self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     require_idle(tx, &tenant, &name, &sha256).await?;
@@ -74,12 +81,14 @@ impl PluginDeletionBackend for Postgres {
 
     async fn delete_discarded_versions(&self) -> Result<WorkStep, StoreError> {
         // A write costs a flush, so a reader looks first.
-        let read = self.readers.read_one(|connection| Box::pin(async move { discarded_versions(connection).await }));
+        let read = self
+            .readers
+            .read_one(Owner::Host, |connection| Box::pin(async move { discarded_versions(connection).await }));
         let versions = read.await?;
         if versions.is_empty() {
             return Ok(WorkStep { done: true, took: Duration::ZERO });
         }
-        self.write(move |tx| {
+        self.write(Terms { owner: Owner::Host, rows: STEP_ROWS }, move |tx| {
             Box::pin(async move {
                 let begun = clock::instant();
                 delete_versions(tx, &versions).await?;

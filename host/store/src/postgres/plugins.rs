@@ -16,6 +16,7 @@ use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{ActiveVersion, PluginBackend, PluginVersion, StoredPlugin};
 use crate::backend::upkeep::Changed;
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::chain::Step;
@@ -35,6 +36,7 @@ impl PluginBackend for Postgres {
         component: Bytes,
     ) -> Result<(), StoreError> {
         self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     refuse_while_deleted(tx, &tenant, &name).await?;
@@ -56,6 +58,7 @@ impl PluginBackend for Postgres {
         sha256: String,
     ) -> Result<(), StoreError> {
         self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     if !has_version(tx, &tenant.0, &name, &sha256).await? {
@@ -78,7 +81,7 @@ impl PluginBackend for Postgres {
         version: PluginVersion,
         component: Bytes,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 if !has_plugin(tx, &tenant.0, &name).await? {
                     let what = "plugin to add a version to: upload its first version to be active";
@@ -93,7 +96,7 @@ impl PluginBackend for Postgres {
     }
 
     async fn has_version(&self, tenant: TenantId, name: String, sha256: String) -> Result<bool, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move { has_version(connection, &tenant.0, &name, &sha256).await })
         });
         read.await
@@ -105,7 +108,7 @@ impl PluginBackend for Postgres {
         name: String,
         sha256: String,
     ) -> Result<Option<String>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql =
                     "SELECT v.report FROM plugin_versions v JOIN plugins p ON p.tenant = v.tenant AND p.name = v.name
@@ -117,17 +120,20 @@ impl PluginBackend for Postgres {
     }
 
     async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
-        let read = self.readers.read_one(|connection| Box::pin(async move { read_active_versions(connection).await }));
+        let read = self
+            .readers
+            .read_one(Owner::Host, |connection| Box::pin(async move { read_active_versions(connection).await }));
         read.await
     }
 
     async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
-        let read = self.readers.read_one(|connection| Box::pin(async move { read_plugins(connection).await }));
+        let read =
+            self.readers.read_one(Owner::Host, |connection| Box::pin(async move { read_plugins(connection).await }));
         read.await
     }
 
     async fn plugin_versions(&self, tenant: TenantId, name: String) -> Result<Vec<PluginVersion>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT v.sha256, v.size, v.report, v.created_at_ms, v.created_by, v.sha256 = p.active_sha256
                            FROM plugin_versions v JOIN plugins p ON p.tenant = v.tenant AND p.name = v.name
@@ -140,7 +146,7 @@ impl PluginBackend for Postgres {
 
     async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
         let of = sha256.clone();
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::Host, move |connection| {
             Box::pin(async move {
                 let row = connection.query_opt("SELECT bytes FROM components WHERE sha256 = $1", &[&of]).await?;
                 Ok(row.ok_or(StoreError::NotFound("component"))?.try_get::<_, Vec<u8>>(0)?)
@@ -159,7 +165,7 @@ impl PluginBackend for Postgres {
     }
 
     async fn plugin_file(&self, tenant: TenantId, name: String) -> Result<Option<String>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT sha256 FROM plugin_files WHERE tenant = $1 AND name = $2";
                 first_text(connection.query_opt(sql, &[&&*tenant.0, &name]).await?)
@@ -169,7 +175,7 @@ impl PluginBackend for Postgres {
     }
 
     async fn note_plugin_file(&self, tenant: TenantId, name: String, sha256: String) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let sql = "INSERT INTO plugin_files (tenant, name, sha256) VALUES ($1, $2, $3)
                            ON CONFLICT (tenant, name) DO UPDATE SET sha256 = EXCLUDED.sha256";

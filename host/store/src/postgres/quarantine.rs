@@ -4,6 +4,7 @@ use super::rows::text;
 use super::{Postgres, rows};
 use crate::StoreError;
 use crate::backend::plugins::{Quarantine, QuarantineBackend};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
 use tokio_postgres::Row;
@@ -11,7 +12,7 @@ use tokio_postgres::Row;
 #[async_trait]
 impl QuarantineBackend for Postgres {
     async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&new.tenant), move |tx| {
             Box::pin(async move {
                 let Quarantine { tenant, sha256, since_ms, reason } = &new;
                 let sql = "INSERT INTO quarantine (tenant, sha256, since_ms, reason) VALUES ($1, $2, $3, $4)
@@ -23,7 +24,7 @@ impl QuarantineBackend for Postgres {
     }
 
     async fn release(&self, tenant: TenantId, sha256: String) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let sql = "DELETE FROM quarantine WHERE tenant = $1 AND sha256 = $2";
                 tx.execute(sql, &[&&*tenant.0, &sha256]).await.map(drop)
@@ -33,7 +34,7 @@ impl QuarantineBackend for Postgres {
     }
 
     async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let read = self.readers.read_one(|connection| {
+        let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move {
                 let sql = "SELECT tenant, sha256, since_ms, reason FROM quarantine ORDER BY tenant, sha256";
                 connection.query(sql, &[]).await?.iter().map(quarantine_row).collect()

@@ -3,59 +3,68 @@
 //! # Guarantees
 //! - [`Readers::read`] sees one snapshot. [`Readers::read_one`] runs one statement, which is a snapshot as well.
 //! - A read that takes too long is ended by the server with [`StoreError::QueryTooSlow`].
-//! - A read whose caller has gone takes its connection with it, so that no other read sees the rest of its answer.
+//! - Owners have shares of the connections ([`FairSemaphore`]), so that an owner whose share is busy leaves connections to others.
+//! - A read whose caller has gone is cancelled at the server, and occupies its owner's share until then.
 //!
 //! # Limits
-//! Reads wait in the order of their calls, without a share for each tenant.
+//! A cancellation that the server does not get ends nothing: the query runs until its time limit, and its share is free before.
 
 use super::connection::{Connection, ConnectionConfig};
 use super::error::is_too_slow;
 use super::transaction::SqlFuture;
 use crate::StoreError;
+use crate::fair_queue::Owner;
+use hookloom_fair_share::{FairPermit, FairSemaphore};
 use parking_lot::Mutex;
+use std::ops::Deref;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
-/// Maximum number of open connections.
-const OPEN_MAX: usize = 4;
+/// Maximum number of open connections. One owner may use half of them while no other reads.
+const OPEN_MAX: u64 = 8;
 
 /// Connections for reads, opened when they are needed.
 pub(super) struct Readers {
     config: ConnectionConfig,
     idle: Mutex<Vec<Connection>>,
-    permits: Semaphore,
+    permits: FairSemaphore<Owner>,
     time_max: Duration,
 }
 
 impl Readers {
     pub(super) fn new(config: ConnectionConfig, time_max: Duration) -> Self {
-        Readers { config, idle: Mutex::default(), permits: Semaphore::new(OPEN_MAX), time_max }
+        Readers { config, idle: Mutex::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max }
     }
 
-    /// Runs statements that see one snapshot.
+    /// Runs statements that see one snapshot, on an owner's account, when its turn comes.
     pub(super) async fn read<T>(
         &self,
+        owner: impl Into<Owner>,
         read: impl for<'t> FnOnce(&'t Connection) -> SqlFuture<'t, T> + Send,
     ) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(|_| StoreError::Stopped)?;
-        let connection = self.take().await?;
-        connection.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let value = read(&connection).await;
-        connection.batch_execute("ROLLBACK").await?;
-        self.idle.lock().push(connection);
+        let reader = self.reader(owner.into()).await?;
+        reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let value = read(&reader).await;
+        reader.batch_execute("ROLLBACK").await?;
+        reader.end(&self.idle);
         value.map_err(|error| self.slow(error))
     }
 
-    /// Runs one statement.
+    /// Runs one statement, on an owner's account, when its turn comes.
     pub(super) async fn read_one<T>(
         &self,
+        owner: impl Into<Owner>,
         read: impl for<'t> FnOnce(&'t Connection) -> SqlFuture<'t, T> + Send,
     ) -> Result<T, StoreError> {
-        let _permit = self.permits.acquire().await.map_err(|_| StoreError::Stopped)?;
-        let connection = self.take().await?;
-        let value = read(&connection).await;
-        self.idle.lock().push(connection);
+        let reader = self.reader(owner.into()).await?;
+        let value = read(&reader).await;
+        reader.end(&self.idle);
         value.map_err(|error| self.slow(error))
+    }
+
+    /// Waits for the owner's turn, and for a connection.
+    async fn reader(&self, owner: Owner) -> Result<Reader, StoreError> {
+        let permit = self.permits.acquire(&owner, 1).await;
+        Ok(Reader { in_use: Some((self.take().await?, permit)) })
     }
 
     async fn take(&self) -> Result<Connection, StoreError> {
@@ -77,5 +86,43 @@ impl Readers {
     fn slow(&self, error: StoreError) -> StoreError {
         let ms = u64::try_from(self.time_max.as_millis()).unwrap_or(u64::MAX);
         if is_too_slow(&error) { StoreError::QueryTooSlow { ms } } else { error }
+    }
+}
+
+/// Connection of a read with its permit. Dereferences to the connection.
+struct Reader {
+    /// None only after the end of the read.
+    in_use: Option<(Connection, FairPermit<Owner>)>,
+}
+
+impl Deref for Reader {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.in_use.as_ref().expect("a read that has not ended").0
+    }
+}
+
+impl Reader {
+    /// Leaves the connection to another read.
+    fn end(mut self, idle: &Mutex<Vec<Connection>>) {
+        // The next read gets its permit after it can find the connection.
+        if let Some((connection, _permit)) = self.in_use.take() {
+            idle.lock().push(connection);
+        }
+    }
+}
+
+impl Drop for Reader {
+    /// Cancels a read whose caller has gone. The server would run it to its end otherwise.
+    fn drop(&mut self) {
+        let Some((connection, permit)) = self.in_use.take() else { return };
+        // There is no runtime if the host ends; the server cancels the query at its time limit then.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                connection.cancel().await;
+                drop(permit);
+            });
+        }
     }
 }

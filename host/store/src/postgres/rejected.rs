@@ -15,6 +15,8 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::inspector::{REJECTED_KEPT_MS, REJECTED_MAX, RejectedBackend, RejectedEntry, RejectedRequest};
+use crate::fair_queue::Owner;
+use crate::write_queue::{Terms, payload_rows};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::clock::now_ms;
@@ -27,7 +29,7 @@ use uuid::Uuid;
 #[async_trait]
 impl RejectedBackend for Postgres {
     async fn reject(&self, tenant: TenantId, reason: String, body: Bytes, truncated: bool) -> Result<Uuid, StoreError> {
-        self.write(move |tx| {
+        self.write(Terms { owner: Owner::from(&tenant), rows: 2 + payload_rows(body.len()) }, move |tx| {
             Box::pin(async move {
                 let check = ShareCheck::begin(tx, &tenant, tx.share().with_a_tenth_more()).await?;
                 let id = insert(tx, &tenant, &reason, &body, truncated).await?;
@@ -45,7 +47,7 @@ impl RejectedBackend for Postgres {
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<RejectedEntry>, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql =
                     "SELECT id, received_at_ms, reason, truncated, octet_length(body)::int8 FROM rejected_requests
@@ -58,7 +60,7 @@ impl RejectedBackend for Postgres {
     }
 
     async fn forget_rejected_request(&self, actor: Actor, tenant: TenantId, id: Uuid) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 forget(tx, &tenant, id).await?;
                 tx.record(&actor, Some(&tenant), &AuditAction::RejectedRequestDelete(id)).await
@@ -68,7 +70,7 @@ impl RejectedBackend for Postgres {
     }
 
     async fn rejected_request(&self, tenant: TenantId, id: Uuid) -> Result<RejectedRequest, StoreError> {
-        let read = self.readers.read_one(move |connection| {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move {
                 let sql = "SELECT id, received_at_ms, reason, truncated, body FROM rejected_requests
                            WHERE tenant = $1 AND id = $2";

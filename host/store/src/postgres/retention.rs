@@ -12,6 +12,7 @@ use super::rows::int;
 use crate::StoreError;
 use crate::backend::tenants::WorkStep;
 use crate::backend::upkeep::{KEYS_DELETED_MAX, PruneStep, RetentionBackend};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock;
 use hookloom_model::event::EventId;
@@ -30,7 +31,7 @@ impl RetentionBackend for Postgres {
         let after = after.map_or(Uuid::nil(), |event| event.0);
         let owner = tenant.clone();
         // The last page reads all young events of the tenant, which may take long.
-        let read = self.lane_readers.read_one(move |connection| {
+        let read = self.lane_readers.read_one(Owner::from(tenant), move |connection| {
             Box::pin(async move { select(connection, &owner, (after, Uuid::max()), before_ms).await })
         });
         let found = read.await?;
@@ -39,11 +40,14 @@ impl RetentionBackend for Postgres {
         }
         let span = (after, found.until);
         let tenant = tenant.clone();
-        self.write(move |tx| Box::pin(async move { prune_step(tx, &tenant, span, before_ms).await })).await
+        self.write(Owner::from(&tenant), move |tx| {
+            Box::pin(async move { prune_step(tx, &tenant, span, before_ms).await })
+        })
+        .await
     }
 
     async fn prune_idempotency_keys(&self, before_ms: i64) -> Result<WorkStep, StoreError> {
-        self.write(move |tx| Box::pin(async move { prune_keys(tx, before_ms).await })).await
+        self.write(Owner::Host, move |tx| Box::pin(async move { prune_keys(tx, before_ms).await })).await
     }
 }
 

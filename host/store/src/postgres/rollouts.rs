@@ -11,6 +11,7 @@ use super::{Postgres, rows};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::TenantId;
@@ -19,7 +20,8 @@ use tokio_postgres::Row;
 #[async_trait]
 impl RolloutBackend for Postgres {
     async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError> {
-        self.write(move |tx| Box::pin(async move { begin(tx, &actor, &rollout).await })).await
+        self.write(Owner::from(&rollout.tenant), move |tx| Box::pin(async move { begin(tx, &actor, &rollout).await }))
+            .await
     }
 
     async fn end_rollout(
@@ -30,7 +32,7 @@ impl RolloutBackend for Postgres {
         reason: String,
         counts: Option<String>,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let sql = "UPDATE rollouts SET ended_reason = $3, counts = coalesce($4, counts)
                            WHERE tenant = $1 AND name = $2 AND ended_reason IS NULL";
@@ -51,7 +53,7 @@ impl RolloutBackend for Postgres {
         sha256: String,
         counts: String,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 let sql = "UPDATE rollouts SET counts = $4
                            WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND ended_reason IS NULL";
@@ -62,7 +64,8 @@ impl RolloutBackend for Postgres {
     }
 
     async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
-        let read = self.readers.read_one(|connection| Box::pin(async move { read_rollouts(connection).await }));
+        let read =
+            self.readers.read_one(Owner::Host, |connection| Box::pin(async move { read_rollouts(connection).await }));
         read.await
     }
 }

@@ -10,6 +10,7 @@ use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::access::{CredentialHash, EXPIRED, PER_KEY_MAX, SessionBackend};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::access::{ApiKey, Session};
 use hookloom_model::clock::now_ms;
@@ -36,6 +37,7 @@ impl SessionBackend for Postgres {
         from: IpAddr,
     ) -> Result<(), StoreError> {
         let written = self.change(
+            Owner::Host,
             move |tx| {
                 Box::pin(async move {
                     let ended = write_session(tx, hash, &session).await?;
@@ -54,6 +56,7 @@ impl SessionBackend for Postgres {
 
     async fn delete_session(&self, hash: CredentialHash) -> Result<(), StoreError> {
         self.change(
+            Owner::Host,
             move |tx| {
                 Box::pin(
                     async move { tx.execute("DELETE FROM sessions WHERE hash = $1", &[&&hash[..]]).await.map(drop) },
@@ -71,7 +74,7 @@ impl SessionBackend for Postgres {
         hash: CredentialHash,
         expires_at_ms: i64,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::Host, move |tx| {
             Box::pin(async move {
                 write_link(tx, hash, key.id, expires_at_ms).await?;
                 tx.record(&actor, None, &AuditAction::SignInLinkCreate(&key)).await
@@ -82,7 +85,7 @@ impl SessionBackend for Postgres {
 
     async fn use_sign_in_link(&self, hash: CredentialHash) -> Result<Option<Uuid>, StoreError> {
         // Anybody may try, so an invalid link costs a read and no commit.
-        let exists = self.readers.read_one(move |connection| {
+        let exists = self.readers.read_one(Owner::Host, move |connection| {
             Box::pin(
                 async move { connection.exists("SELECT 1 FROM sign_in_links WHERE hash = $1", &[&&hash[..]]).await },
             )
@@ -90,7 +93,7 @@ impl SessionBackend for Postgres {
         if !exists.await? {
             return Ok(None);
         }
-        self.write(move |tx| {
+        self.write(Owner::Host, move |tx| {
             Box::pin(async move {
                 let sql = "DELETE FROM sign_in_links WHERE hash = $1 RETURNING key, expires_at_ms";
                 let Some(row) = tx.query_opt(sql, &[&&hash[..]]).await? else { return Ok(None) };

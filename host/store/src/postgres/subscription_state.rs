@@ -13,6 +13,7 @@ use crate::audit::AuditAction;
 use crate::backend::lanes::AttemptRecord;
 use crate::backend::subscriptions::{StateAnswer, StateBackend, StateRequest};
 use crate::catalog::Receivers;
+use crate::fair_queue::Owner;
 use crate::host_events;
 use crate::state_change::StateEffect;
 use crate::store_event::NewDeliveries;
@@ -33,6 +34,7 @@ impl StateBackend for Postgres {
     async fn set_subscription_state(&self, request: StateRequest) -> Result<StateAnswer, StoreError> {
         let id = request.subscription;
         let written = self.change_then(
+            Owner::from(&request.tenant),
             move |tx| Box::pin(async move { write(tx, &request).await }),
             move |state, written| {
                 if written.answer == StateAnswer::Done {
@@ -53,6 +55,7 @@ impl StateBackend for Postgres {
     ) -> Result<(), StoreError> {
         let tenant = tenant.clone();
         let changed = self.change(
+            Owner::from(&tenant),
             move |tx| {
                 Box::pin(async move {
                     let current = tx.catalog().subscription(&tenant, id);

@@ -12,6 +12,7 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::subscriptions::{Edit, NewSubscription, SubscriptionBackend};
 use crate::backend::upkeep::Changed;
 use crate::endings::deleted;
+use crate::fair_queue::Owner;
 use crate::sealed_secrets::{seal, unseal};
 use crate::vault::Vault;
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ impl SubscriptionBackend for Postgres {
         let subscription = Arc::new(new);
         let sealed = seal(&self.vault, &subscription)?;
         self.change(
+            Owner::from(&subscription.tenant),
             move |tx| {
                 Box::pin(async move {
                     insert(tx, &subscription, &sealed).await?;
@@ -50,6 +52,7 @@ impl SubscriptionBackend for Postgres {
         let changed = Subscription { settings: new.settings, signing: new.signing, ..old.clone() };
         let sealed = seal(&self.vault, &changed)?;
         self.change_of(
+            Owner::from(&old.tenant),
             vec![id],
             move |tx| {
                 Box::pin(async move {
@@ -73,6 +76,7 @@ impl SubscriptionBackend for Postgres {
         let owner = tenant.clone();
         let shown = tenant.clone();
         self.change_of(
+            Owner::from(tenant),
             vec![id],
             move |tx| {
                 Box::pin(async move {

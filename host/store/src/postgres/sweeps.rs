@@ -5,6 +5,8 @@ use super::connection::Connection;
 use super::rows::{self, int};
 use crate::StoreError;
 use crate::backend::upkeep::{Changed, STEP, Sweep, SweepBackend};
+use crate::fair_queue::Owner;
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::DeliveryId;
@@ -54,7 +56,8 @@ pub(super) async fn judge_again(
 #[async_trait]
 impl SweepBackend for Postgres {
     async fn next_sweep(&self) -> Result<Option<Sweep>, StoreError> {
-        let read = self.readers.read_one(|connection| Box::pin(async move { next_sweep(connection).await }));
+        let read =
+            self.readers.read_one(Owner::Host, |connection| Box::pin(async move { next_sweep(connection).await }));
         read.await
     }
 
@@ -66,9 +69,9 @@ impl SweepBackend for Postgres {
     ) -> Result<Vec<DeliveryId>, StoreError> {
         let after = after.map_or(Uuid::nil(), |delivery| delivery.0);
         let tenant = tenant.clone();
-        let read = self
-            .readers
-            .read_one(move |connection| Box::pin(async move { waiting(connection, &tenant, id, after).await }));
+        let read = self.readers.read_one(Owner::Host, move |connection| {
+            Box::pin(async move { waiting(connection, &tenant, id, after).await })
+        });
         read.await
     }
 
@@ -81,6 +84,7 @@ impl SweepBackend for Postgres {
     ) -> Result<Duration, StoreError> {
         let tenant = tenant.clone();
         let written = self.write_then(
+            Terms { owner: Owner::from(&tenant), rows: STEP as u64 },
             move |tx| Box::pin(async move { make_due(tx, &tenant, &deliveries, at_ms).await }),
             // The lane must read retries too: these deliveries have been attempted before.
             move |state, _| state.publish_change(id),
@@ -89,7 +93,7 @@ impl SweepBackend for Postgres {
     }
 
     async fn end_sweep(&self, sweep: Sweep) -> Result<(), StoreError> {
-        self.write(move |tx| {
+        self.write(Owner::Host, move |tx| {
             Box::pin(async move {
                 let (plugin, subscription) = columns(&sweep.changed);
                 // Keeps a sweep that was recorded meanwhile.

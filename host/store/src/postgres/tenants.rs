@@ -6,6 +6,7 @@ use super::rows;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::tenants::{TenantBackend, TenantChange};
+use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::subscription::{Tenant, TenantId};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_postgres::Row;
 impl TenantBackend for Postgres {
     async fn create_tenant(&self, actor: Actor, new: Tenant) -> Result<Tenant, StoreError> {
         self.change(
+            Owner::from(&new.id),
             move |tx| {
                 Box::pin(async move {
                     let id = &*new.id.0;
@@ -37,6 +39,7 @@ impl TenantBackend for Postgres {
 
     async fn update_tenant(&self, actor: Actor, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         self.change(
+            Owner::from(&id),
             move |tx| {
                 Box::pin(async move {
                     let before = tx.catalog().tenant(&id).ok_or(StoreError::NotFound("tenant"))?;

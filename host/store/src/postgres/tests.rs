@@ -1,10 +1,13 @@
 //! Tests of what only this backend has: its lock, lost connections, lost answers, and its master key.
 
+mod fairness;
 mod proxy;
 
+use super::Postgres;
 use super::connection::{self, Connection};
 use super::test_server::TestDatabase;
 use crate::error::StoreError;
+use crate::fair_queue::Owner;
 use crate::vault::VaultError;
 use crate::{Actor, Store, StoreEvent, StoreLimits, TenantChange};
 use hookloom_model::subscription::TenantId;
@@ -26,6 +29,12 @@ async fn create(store: &Store, id: &str) -> Result<(), StoreError> {
 
 fn shows(store: &Store, id: &str) -> bool {
     store.catalog().tenant(&TenantId(id.into())).is_some()
+}
+
+/// Returns the backend of a store.
+fn backend(store: &Store) -> &Postgres {
+    let backend: &dyn std::any::Any = &*store.backend;
+    backend.downcast_ref().expect("a store on PostgreSQL")
 }
 
 /// Returns a connection beside the store's.
@@ -95,17 +104,16 @@ async fn a_write_that_fails_undoes_only_itself() {
     let database = TestDatabase::new().await;
     let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
     create(&store, "a").await.expect("created");
-    let backend: &dyn std::any::Any = &*store.backend;
-    let postgres: &super::Postgres = backend.downcast_ref().expect("a store on PostgreSQL");
+    let postgres = backend(&store);
     let insert = |number: i64| {
-        postgres.write(move |tx| {
+        postgres.write(Owner::Host, move |tx| {
             Box::pin(async move {
                 let sql = "INSERT INTO readiness (only_row, checked_at_ms) VALUES ($1::int8 < 2, $1)";
                 tx.execute(sql, &[&number]).await
             })
         })
     };
-    let panics = postgres.write::<()>(|_| Box::pin(async { panic!("a fault of the host") }));
+    let panics = postgres.write::<()>(Owner::Host, |_| Box::pin(async { panic!("a fault of the host") }));
     // Queued together, so that they share a transaction.
     let (first, refused, same, panicked) = tokio::join!(insert(1), insert(2), insert(1), panics);
     assert_eq!(first.expect("inserted"), 1);

@@ -3,16 +3,16 @@
 //! # Guarantees
 //! - `Ok` means durable: the server has answered the commit, or this host has found the transaction in the database after the answer
 //!   was lost.
-//! - Writes run in the order in which they were queued, but those that can run [`together`] run before the others of their
-//!   transaction. The error of one undoes only that one, by a savepoint.
-//! - A write that changes the catalog ([`WriteMode::Alone`]) is committed alone, and is published before any later write runs.
+//! - The error of a write undoes only that write, by a savepoint.
+//! - Tenants are served in turns, and outcomes before other writes: see [`write_queue`](crate::write_queue). Writes that can
+//!   run [`together`] run before the others of their transaction.
+//! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and is published before any later write runs.
 //! - What a write publishes follows its commit, even if the caller has gone.
 //! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
 //!   [`StoreError::Unknown`](crate::StoreError::Unknown) if that takes long.
 //!
 //! # Limits
-//! Queued writes are bounded, without a share for each tenant. The writer stops when the last handle is dropped, after all queued
-//! writes.
+//! The writer stops when the last handle is dropped, after all queued writes.
 
 use super::connection::Connection;
 use super::host_lock::HostLock;
@@ -21,19 +21,19 @@ use super::together::{self, Member, MemberJob};
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
 use crate::caps::Caps;
+use crate::fair_queue::Owner;
 use crate::host_state::HostState;
 use crate::pending_counts::PendingCounts;
+use crate::write_queue::{QueuedWrite, ROWS_MAX, Terms, WriteMode, WriteQueue, queue_permits};
+use hookloom_fair_share::FairSemaphore;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Maximum number of writes in one commit.
+/// Maximum number of outcomes in one commit, and of other writes.
 const BATCH_MAX: usize = 256;
-
-/// Maximum number of queued writes. When the queue is full, callers wait.
-const QUEUE_MAX: usize = 8_192;
 
 /// Time between two tries to reach a server whose answer was lost.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -41,23 +41,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Number of tries after which the callers of a transaction are told that its outcome is unknown: some seconds.
 const TRIES_MAX: u32 = 25;
 
-/// Rule by which a write shares a transaction with others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WriteMode {
-    /// In a transaction with others.
-    Shared,
-    /// In a transaction without others, committed and published before the next write runs.
-    Alone,
-}
-
-struct QueuedJob {
-    job: Box<dyn Job>,
-    mode: WriteMode,
-}
-
 /// Handle of the writer's task.
 pub(super) struct Writer {
-    queue: mpsc::Sender<QueuedJob>,
+    queue: mpsc::UnboundedSender<QueuedWrite<Box<dyn Job>>>,
+    permits: FairSemaphore<Owner>,
     failed_commits: Arc<AtomicU64>,
 }
 
@@ -73,13 +60,13 @@ pub(super) struct WriterContext {
 impl Writer {
     /// Starts the task, which owns the connection and the lock of the database.
     pub(super) fn start(lock: HostLock, connection: Connection, context: WriterContext) -> Self {
-        let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let (queue, jobs) = mpsc::unbounded_channel();
         let failed_commits = Arc::new(AtomicU64::new(0));
         let counter = failed_commits.clone();
         let connection = Some(Arc::new(connection));
-        let task = WriterTask { lock, connection, context, jobs, next: None, failed_commits: counter };
+        let task = WriterTask { lock, connection, context, jobs, waiting: WriteQueue::new(), failed_commits: counter };
         tokio::spawn(task.run());
-        Writer { queue, failed_commits }
+        Writer { queue, permits: queue_permits(), failed_commits }
     }
 
     /// Returns the number of transactions that failed since the start.
@@ -91,19 +78,29 @@ impl Writer {
     pub(super) async fn run<T: Send + 'static>(
         &self,
         mode: WriteMode,
+        terms: Terms,
         write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
         publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
         let (job, answered) = WriteJob::new(write, publish);
-        self.queue.send(QueuedJob { job: Box::new(job), mode }).await.map_err(|_| StoreError::Stopped)?;
+        self.send(mode, terms, Box::new(job)).await?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 
+    async fn send(&self, mode: WriteMode, terms: Terms, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let queued = QueuedWrite::new(&self.permits, mode, terms, job).await;
+        self.queue.send(queued).map_err(|_| StoreError::Stopped)
+    }
+
     /// Queues a write that runs together with others of its type, and returns its result after the commit.
-    pub(super) async fn run_together<M: Member>(&self, member: M) -> Result<M::Value, StoreError> {
+    pub(super) async fn run_together<M: Member>(
+        &self,
+        mode: WriteMode,
+        terms: Terms,
+        member: M,
+    ) -> Result<M::Value, StoreError> {
         let (job, answered) = MemberJob::new(member);
-        let job = QueuedJob { job: Box::new(job), mode: WriteMode::Shared };
-        self.queue.send(job).await.map_err(|_| StoreError::Stopped)?;
+        self.send(mode, terms, Box::new(job)).await?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 }
@@ -127,9 +124,8 @@ struct WriterTask {
     /// None: the connection was lost.
     connection: Option<Arc<Connection>>,
     context: WriterContext,
-    jobs: mpsc::Receiver<QueuedJob>,
-    /// Next write, which must be committed alone.
-    next: Option<QueuedJob>,
+    jobs: mpsc::UnboundedReceiver<QueuedWrite<Box<dyn Job>>>,
+    waiting: WriteQueue<Box<dyn Job>>,
     failed_commits: Arc<AtomicU64>,
 }
 
@@ -146,22 +142,14 @@ impl WriterTask {
 
     /// Waits for the writes of the next commit. None: there are no more writes.
     async fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
-        let first = match self.next.take() {
-            Some(next) => next,
-            None => self.jobs.recv().await?,
-        };
-        let mut batch = vec![first.job];
-        while first.mode == WriteMode::Shared
-            && batch.len() < BATCH_MAX
-            && let Ok(next) = self.jobs.try_recv()
-        {
-            if next.mode == WriteMode::Alone {
-                self.next = Some(next);
-                break;
-            }
-            batch.push(next.job);
+        if self.waiting.is_empty() {
+            self.waiting.push(self.jobs.recv().await?);
         }
-        Some(batch)
+        while let Ok(job) = self.jobs.try_recv() {
+            self.waiting.push(job);
+        }
+        let batch = self.waiting.next_batch(ROWS_MAX, BATCH_MAX);
+        Some(batch.into_iter().map(|queued| queued.write).collect())
     }
 
     fn finish(&self, batch: &mut [Box<dyn Job>], outcome: &CommitOutcome) {

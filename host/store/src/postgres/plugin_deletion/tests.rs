@@ -106,7 +106,10 @@ async fn a_late_step_spares_a_plugin_that_came_meanwhile() {
     let backend: &dyn std::any::Any = &*world.store.backend;
     let postgres: &Postgres = backend.downcast_ref().expect("a store on PostgreSQL");
     let versions = vec![VersionKey { tenant: tenant(), name: "p".into(), sha256: version(0, 1).sha256 }];
-    postgres.write(move |tx| Box::pin(async move { delete_versions(tx, &versions).await })).await.expect("a step");
+    postgres
+        .write(Owner::Host, move |tx| Box::pin(async move { delete_versions(tx, &versions).await }))
+        .await
+        .expect("a step");
     assert_eq!(world.count("SELECT count(*) FROM plugin_versions").await, 1);
     assert_eq!(world.count("SELECT count(*) FROM components").await, 1);
 }
