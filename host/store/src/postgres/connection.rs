@@ -13,9 +13,11 @@ use super::tls_params::{TlsMode, TlsParams};
 use crate::{DatabaseError, DatabaseFault, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::time::Duration;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -153,6 +155,12 @@ impl Connection {
     /// Returns true if a query finds a row.
     pub(super) async fn exists(&self, sql: &str, params: SqlParams<'_>) -> Result<bool, StoreError> {
         Ok(!self.query(sql, params).await?.is_empty())
+    }
+
+    /// Begins a statement `COPY … FROM STDIN (FORMAT binary)` with columns of these types. It must be finished, or the transaction fails.
+    pub(super) async fn copy(&self, sql: &str, types: &[Type]) -> Result<Pin<Box<BinaryCopyInWriter>>, StoreError> {
+        let statement = self.prepared(sql).await?;
+        Ok(Box::pin(BinaryCopyInWriter::new(self.client.copy_in(&statement).await?, types)))
     }
 
     /// Runs statements without parameters, separated by semicolons, in one message.

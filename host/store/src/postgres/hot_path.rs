@@ -20,10 +20,10 @@ const EVENTS: usize = 4_096;
 const GROUP: usize = 256;
 
 /// Bound of the bytes of the log for each delivered event.
-const BYTES_MAX: f64 = 2_850.0;
+const BYTES_MAX: f64 = 2_650.0;
 
 /// Bound of the records of the log for each delivered event.
-const RECORDS_MAX: f64 = 12.5;
+const RECORDS_MAX: f64 = 10.4;
 
 /// Part of the server's log.
 struct LogPart {

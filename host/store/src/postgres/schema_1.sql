@@ -172,15 +172,16 @@ CREATE TABLE quarantine (
   PRIMARY KEY (tenant, sha256)
 );
 
+-- Columns of a fixed size come first, without gaps between them.
 CREATE TABLE events (
-  tenant         text COLLATE "C" NOT NULL,
   id             uuid NOT NULL,
   seq            int8 GENERATED ALWAYS AS IDENTITY, -- the order of acceptance
+  received_at_ms int8 NOT NULL,
+  fan_out        int8 NOT NULL,                   -- number of deliveries at acceptance
+  tenant         text COLLATE "C" NOT NULL,
   name           text COLLATE "C" NOT NULL,
   module         text COLLATE "C" NOT NULL,
   entity_id      text COLLATE "C",
-  received_at_ms int8 NOT NULL,
-  fan_out        int8 NOT NULL,                   -- number of deliveries at acceptance
   payload        bytea NOT NULL,
   PRIMARY KEY (tenant, id)
 );
@@ -190,21 +191,21 @@ CREATE INDEX events_of_entity ON events (tenant, module, entity_id, seq) WHERE e
 -- In two parts, between which a row moves when its state changes: what is pending is small and changes often, and what has ended is
 -- large and rarely changes. So a vacuum reads few pages, and a new delivery has entries only in the indexes that lanes need.
 CREATE TABLE deliveries (
-  tenant          text COLLATE "C" NOT NULL,
   id              uuid NOT NULL,
   event           uuid NOT NULL,
   subscription    uuid NOT NULL,
-  kind            int2 NOT NULL,                  -- 0 promised when the event was accepted, 1 replayed, 2 a test
-  order_key       bytea,                          -- the entity, where deliveries of one entity keep their order
-  state           int2 NOT NULL,                  -- 0 pending, 1 delivered, 2 dropped, 3 dead, 4 cancelled
   due_at_ms       int8 NOT NULL,
-  awaiting_plugin bool NOT NULL DEFAULT false,    -- true: due when version or config changes, at the latest at due_at_ms
   attempts_made   int8 NOT NULL DEFAULT 0,        -- ever
   budget_spent    int8 NOT NULL DEFAULT 0,        -- of the schedule, since it was last made pending by hand
   age_from_ms     int8 NOT NULL,
-  reason          text,                           -- JSON: {"code", "message"} of the last attempt or of the end
   created_at_ms   int8 NOT NULL,
   updated_at_ms   int8 NOT NULL,
+  kind            int2 NOT NULL,                  -- 0 promised when the event was accepted, 1 replayed, 2 a test
+  state           int2 NOT NULL,                  -- 0 pending, 1 delivered, 2 dropped, 3 dead, 4 cancelled
+  awaiting_plugin bool NOT NULL DEFAULT false,    -- true: due when version or config changes, at the latest at due_at_ms
+  tenant          text COLLATE "C" NOT NULL,
+  order_key       bytea,                          -- the entity, where deliveries of one entity keep their order
+  reason          text,                           -- JSON: {"code", "message"} of the last attempt or of the end
   last_attempt    text                            -- JSON: the attempt that ended the delivery first, as it is shown
 ) PARTITION BY LIST (state);
 
@@ -215,11 +216,12 @@ CREATE INDEX deliveries_due ON deliveries_pending (tenant, subscription, (attemp
 CREATE INDEX deliveries_in_order ON deliveries_pending (tenant, subscription, order_key, id) WHERE order_key IS NOT NULL;
 -- What waits for another plugin version or config, and the oldest delivery that was attempted before.
 CREATE INDEX deliveries_retried ON deliveries_pending (tenant, subscription, awaiting_plugin, id) WHERE attempts_made > 0;
-CREATE INDEX deliveries_pending_of_event ON deliveries_pending (tenant, event);
+-- Ids of events are unique, so the tenant would only make the entries larger.
+CREATE INDEX deliveries_pending_of_event ON deliveries_pending (event);
 
 CREATE TABLE deliveries_ended PARTITION OF deliveries (PRIMARY KEY (tenant, id)) FOR VALUES IN (1, 2, 3, 4);
 CREATE INDEX deliveries_of_subscription ON deliveries_ended (tenant, subscription, id);
-CREATE INDEX deliveries_of_event ON deliveries_ended (tenant, event);
+CREATE INDEX deliveries_of_event ON deliveries_ended (event);
 -- What people look for among a million: what did not end well.
 CREATE INDEX deliveries_ended_otherwise ON deliveries_ended (tenant, state, id) WHERE state >= 2;
 

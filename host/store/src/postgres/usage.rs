@@ -164,6 +164,11 @@ CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} REFERENCING {tables} F
     }
 }
 
+/// Trigger of deliveries that are copied into a part of their table, for which the triggers of the table do not run.
+const COPIED_DELIVERIES: &str = "CREATE OR REPLACE TRIGGER usage_deliveries_copy AFTER INSERT ON deliveries_pending
+  REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION usage_deliveries_insert();
+";
+
 /// Returns the column of a kind in `ledgers`.
 pub(super) fn column(kind: UsageKind) -> String {
     format!("bytes_of_{}", kind.as_str())
@@ -171,7 +176,7 @@ pub(super) fn column(kind: UsageKind) -> String {
 
 /// Returns the statements that create the triggers of all tables.
 pub(super) fn triggers() -> String {
-    COUNTED.iter().map(UsageTable::triggers).collect()
+    COUNTED.iter().map(UsageTable::triggers).chain([COPIED_DELIVERIES.to_owned()]).collect()
 }
 
 /// Number of events and sizes by kind.
