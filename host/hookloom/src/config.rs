@@ -6,8 +6,10 @@ mod check;
 mod listen;
 mod sources;
 mod spelling;
+mod store_url;
 
 pub use sources::{Settled, ValueSource, settle};
+pub use store_url::StoreUrl;
 
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
@@ -50,6 +52,8 @@ pub enum ConfigError {
 pub struct Config {
     /// Folder of the database, the keys and the compiled plugins.
     pub data_dir: PathBuf,
+    /// URL of a PostgreSQL database with the durable state, such as `postgres://user:password@host/database`. Empty: SQLite in the data folder.
+    pub store: StoreUrl,
     /// Address to listen on. A host name stands for its first address.
     #[serde(deserialize_with = "listen::deserialize")]
     pub listen: SocketAddr,
@@ -153,6 +157,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             data_dir: PathBuf::from("hookloom-data"),
+            store: StoreUrl::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             behind_proxy: Vec::new(),
             public_url: None,

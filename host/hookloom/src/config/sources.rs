@@ -127,6 +127,8 @@ fn merge(defaults: &Table, layers: Vec<(ValueSource, Table)>, mut faults: Vec<St
         .try_into()
         .map_err(|error: toml::de::Error| ConfigError::Faults(vec![error.message().to_owned()]))?;
     super::check::check(&config)?;
+    // The URL may hold a password.
+    merged.insert("store".to_owned(), Value::String(config.store.to_string()));
     let origin = |(name, value): (&String, &Value)| (name.clone(), value.to_string(), sources[name].clone());
     Ok(Settled { config, origins: merged.iter().map(origin).collect() })
 }
