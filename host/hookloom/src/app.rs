@@ -12,7 +12,9 @@ use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard, QUEUE
 use crate::operations::{Operations, sign_in_path};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
-use crate::store::{Actor, Store, StoreError, StoreLimits, TenantChange};
+use crate::store::{
+    Actor, FolderLock, MASTER_KEY, SQLITE_FILE, Store, StoreError, StoreEvent, StoreLimits, TenantChange,
+};
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
 use crate::url_path::{PublicUrl, UrlPath};
@@ -21,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Reason why the host does not start.
@@ -86,6 +88,7 @@ pub struct App {
     server: JoinHandle<()>,
     stop_server: oneshot::Sender<()>,
     grace: Duration,
+    _folder: Option<FolderLock>,
 }
 
 impl App {
@@ -105,7 +108,7 @@ impl App {
         config.listen = address;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
         let traces = Traces::start(&config.otlp_endpoint)?;
-        let (store, events) = Store::open_with(&config.data_dir, store_limits(&config))?;
+        let OpenStore { store, events, folder } = open_store(&config).await?;
         create_default_tenant(&store).await?;
         if let Some(key) = admin_key {
             store.give_admin_key(&key).await?;
@@ -148,7 +151,19 @@ impl App {
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(api::listen::listen(listener, router, settings, stopped));
-        Ok(App { address, link_base, store, plugins, watch, dispatcher, background, server, stop_server, grace })
+        Ok(App {
+            address,
+            link_base,
+            store,
+            plugins,
+            watch,
+            dispatcher,
+            background,
+            server,
+            stop_server,
+            grace,
+            _folder: folder,
+        })
     }
 
     /// Creates the first admin key, if none was used or given, and shows it. Deletes a key that cannot be shown.
@@ -220,6 +235,33 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { statistics.flush_statistics().await });
     tasks.spawn(telemetry.clone().keep_up());
     tasks
+}
+
+/// Open store with the channel of its events.
+struct OpenStore {
+    store: Arc<Store>,
+    events: mpsc::UnboundedReceiver<StoreEvent>,
+    /// Lock of the data folder, unless the store holds it.
+    folder: Option<FolderLock>,
+}
+
+/// Opens the store: the database that the settings name, or SQLite in the data folder.
+async fn open_store(config: &Config) -> Result<OpenStore, StoreError> {
+    let limits = store_limits(config);
+    let Some(url) = config.store.postgres() else {
+        let (store, events) = Store::open_with(&config.data_dir, limits)?;
+        return Ok(OpenStore { store, events, folder: None });
+    };
+    // The master key, the compiled plugins and the record of calls belong to one host.
+    let folder = FolderLock::take(&config.data_dir)?;
+    if config.data_dir.join(SQLITE_FILE).exists() {
+        tracing::warn!(
+            data_dir = %config.data_dir.display(),
+            "the data folder has a SQLite database, which is not used: the setting store names another one"
+        );
+    }
+    let (store, events) = Store::open_postgres(url, &config.data_dir.join(MASTER_KEY), limits).await?;
+    Ok(OpenStore { store, events, folder: Some(folder) })
 }
 
 fn store_limits(config: &Config) -> StoreLimits {

@@ -90,7 +90,8 @@ pub use lanes::{ClaimedPage, Unfinished};
 pub use limits::StoreLimits;
 pub use live_updates::LiveUpdate;
 pub use sqlite::{
-    BackedUp, CheckReport, DamagedKey, RescueReport, TableReport, back_up, check_store, damaged_parts, rescue,
+    BackedUp, CheckReport, DamagedKey, MASTER_KEY, RescueReport, SQLITE_FILE, TableReport, back_up, check_store,
+    damaged_parts, rescue,
 };
 pub use state_change::StateChange;
 pub use store_event::{Due, NewDeliveries, StoreEvent};

@@ -66,6 +66,7 @@ mod writes;
 
 pub use backup::{BackedUp, back_up};
 pub use check::{CheckReport, DamagedKey, TableReport, check_store};
+pub use data_folder::{DATABASE as SQLITE_FILE, MASTER_KEY};
 pub use repair::damaged_parts;
 pub use rescue::{RescueReport, rescue};
 

@@ -32,13 +32,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The database.
-pub(super) const DATABASE: &str = "hookloom.db";
+/// Name of the database's file in a data folder.
+pub const DATABASE: &str = "hookloom.db";
 const LOG: &str = "hookloom.db-wal";
 const LOG_INDEX: &str = "hookloom.db-shm";
 const RUN: &str = "hookloom.db-run";
-/// The master key.
-pub(super) const MASTER_KEY: &str = "master.key";
+/// Name of the master key's file in a data folder.
+pub const MASTER_KEY: &str = "master.key";
 
 /// Device and inode of a file, which stay when the file is renamed.
 type FileId = (u64, u64);
