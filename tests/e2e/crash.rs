@@ -24,27 +24,28 @@ pub(crate) struct Tally {
 
 #[tokio::test]
 async fn killed_at_random_moments_it_loses_nothing() {
-    let tally = kill_again_and_again(KILLS).await;
+    let tally = kill_again_and_again(KILLS, &[]).await;
     println!("{tally:?} in {KILLS} kills");
 }
 
-/// Kills a host under load, this number of times. Nothing may be lost, and only requests in flight may be sent twice.
-pub(crate) async fn kill_again_and_again(kills: usize) -> Tally {
+/// Kills a host with these settings under load, this number of times. Nothing may be lost, and only requests in flight may be sent twice.
+pub(crate) async fn kill_again_and_again(kills: usize, settings: &[&str]) -> Tally {
+    let with = || settings.iter().fold(Host::with(), |host, setting| host.set(setting));
     let receiver = Receiver::start().await;
-    let host = Host::start().await;
+    let host = with().start().await;
     host.plugin("flatten", example("flatten")).await;
     let also = json!({"plugin": "flatten", "concurrency": CONCURRENCY, "retry": {"schedule_s": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]}});
     host.subscription(&receiver.url, also).await;
     let accepted = Arc::new(Mutex::new(BTreeSet::new()));
     let mut folder = host.kill().await;
     for _ in 0..kills {
-        let host = Host::with().on(folder).start().await;
+        let host = with().on(folder).start().await;
         // It holds after each kill, not only at the end.
         host.ledger().await;
         folder = send_until_killed(host, &accepted).await;
     }
 
-    let host = Host::with().on(folder).start().await;
+    let host = with().on(folder).start().await;
     host.drained().await;
     let ledger = host.ledger().await;
     assert_eq!(ledger["fan_out"], ledger["delivered"], "{ledger}");

@@ -47,6 +47,7 @@ mod operator_actions;
 mod ordering;
 mod own_faults;
 mod pages;
+mod postgres;
 mod proxies;
 mod quarantine;
 mod races;

@@ -27,7 +27,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 #[tokio::test]
 #[ignore = "long; cargo xtask soak runs it"]
 async fn kills() {
-    let tally = kill_again_and_again(100).await;
+    let tally = kill_again_and_again(100, &[]).await;
     report(
         "kill -9 at random moments under load, 100 times",
         &format!(

@@ -19,6 +19,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     say("running the tests");
     let mut tests = cargo();
     tests.args(["test", "--workspace"]).args(filter).envs(toolchains::REGISTRY_RETRIES);
+    tests.envs(toolchains::unpacked_postgres().map(|programs| (toolchains::POSTGRES_PROGRAMS, programs)));
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         tests.env(TEST_THREADS, (cores * TESTS_PER_CORE).to_string());

@@ -2,8 +2,8 @@
 //!
 //! Their compilers (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's build.
 
-use crate::{Failure, run, say};
-use std::path::Path;
+use crate::{Failure, root, run, say};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Programs that must exist, and the packages that contain them.
@@ -44,7 +44,69 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     if !packages.is_empty() {
         install(&packages)?;
     }
+    ensure_postgres()?;
     into_target()
+}
+
+/// Folder of installed versions of PostgreSQL, where the tests look for its programs.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Environment variable of the tests with the folder of PostgreSQL's programs, if they are not installed.
+pub(crate) const POSTGRES_PROGRAMS: &str = "TEST_POSTGRES_BIN";
+
+/// Returns the folder of PostgreSQL's programs below a folder of versions.
+fn postgres_programs(versions: &Path) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(versions).ok()?.flatten();
+    versions.map(|version| version.path().join("bin")).find(|programs| programs.join("initdb").is_file())
+}
+
+/// Returns the folder of PostgreSQL's programs that [`ensure`] has unpacked. None: they are installed.
+pub(crate) fn unpacked_postgres() -> Option<PathBuf> {
+    let unpacked = || postgres_programs(&root().join("target/tools/postgresql").join(&POSTGRES[1..]));
+    if postgres_programs(Path::new(POSTGRES)).is_some() { None } else { unpacked() }
+}
+
+/// Unpacks Debian's PostgreSQL into the target folder, unless its programs are there. An installation would also create a server and
+/// start it.
+fn ensure_postgres() -> Result<(), Failure> {
+    if postgres_programs(Path::new(POSTGRES)).is_some() || unpacked_postgres().is_some() {
+        return Ok(());
+    }
+    let folder = root().join("target/tools/postgresql");
+    say(&format!("unpacking PostgreSQL into {}", folder.display()));
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let depends =
+        output(Command::new("apt-cache").args(["depends", "--no-recommends", "--no-suggests", "postgresql"]))?;
+    let server = depends.split_whitespace().find(|word| word.starts_with("postgresql-1"));
+    let server = server.ok_or("Debian has no package of a PostgreSQL server")?;
+    let client = server.replace("postgresql-", "postgresql-client-");
+    run(Command::new("apt-get").current_dir(&folder).args(["-q", "download", server, &client]))?;
+    let mut libraries = Vec::new();
+    for archive in std::fs::read_dir(&folder).map_err(|error| error.to_string())?.flatten() {
+        let archive = archive.path();
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            libraries.push(output(Command::new("dpkg-deb").arg("-f").arg(&archive).arg("Depends"))?);
+            run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&folder))?;
+        }
+    }
+    let libraries = libraries.iter().flat_map(|depends| depends.split(',')).filter_map(library);
+    install(&libraries.collect::<Vec<_>>())
+}
+
+/// Returns the name of a dependency, if it is a library that PostgreSQL loads. It compiles no queries in tests.
+fn library(dependency: &str) -> Option<&str> {
+    let name = dependency.split_whitespace().next()?;
+    (name.starts_with("lib") && !name.starts_with("libllvm")).then_some(name)
+}
+
+/// Runs a command. Returns its output.
+fn output(command: &mut Command) -> Result<String, Failure> {
+    let ran = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if ran.status.success() {
+        Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+    } else {
+        Err(format!("{command:?} failed ({}): {}", ran.status, String::from_utf8_lossy(&ran.stderr)))
+    }
 }
 
 /// Packages of npm or PyPI that the tests use, in a separate folder.

@@ -105,6 +105,8 @@ impl HostBuilder {
     /// Starts the host.
     pub(crate) async fn start(self) -> Host {
         let folder = self.folder.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
+        let has_store = self.settings.iter().any(|setting| setting.starts_with("store="));
+        let instead = if has_store { None } else { super::postgres::instead_of_sqlite(&folder).await };
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.path().join("log")).unwrap();
         let mut command = match self.through_shell {
             None => Command::new(self.program.unwrap_or_else(program)),
@@ -120,6 +122,9 @@ impl HostBuilder {
         command.args(["--set", "compile_wall_s=1800"]);
         command.args(self.settings.iter().flat_map(|setting| ["--set", setting]));
         command.env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).envs(self.environment);
+        if let Some(url) = instead {
+            command.env("HOOKLOOM_STORE", url);
+        }
         if self.turnable {
             command.env("TEST_HOOKLOOM_CLOCK", folder.path().join(CLOCK));
         }

@@ -24,7 +24,9 @@ pub(super) struct BackupArgs {
 }
 
 pub(super) fn backup(args: BackupArgs) -> Result<(), Failure> {
-    let from = args.settings.settle()?.config.data_dir;
+    let from = args.settings.sqlite_folder(
+        "back it up with pg_dump or the backups of its service, and keep master.key of the data folder",
+    )?;
     let mut last = 0;
     let BackedUp { bytes, damaged_components } = back_up(&from, &args.folder, !args.without_key, |done, all| {
         let percent = done * 100 / all.max(1);

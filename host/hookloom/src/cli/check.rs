@@ -19,7 +19,7 @@ pub(super) struct StoreCheckArgs {
 }
 
 pub(super) fn check(args: &StoreCheckArgs) -> Result<(), Failure> {
-    let folder = args.settings.settle()?.config.data_dir;
+    let folder = args.settings.sqlite_folder("check it with pg_amcheck")?;
     let report = check_store(&folder, |step| errln!("checking {}", step))?;
     if args.json {
         terminal::json_pretty(&report)?;

@@ -21,7 +21,7 @@ pub(super) struct RescueArgs {
 }
 
 pub(super) fn rescue(args: &RescueArgs) -> Result<(), Failure> {
-    let from = args.settings.settle()?.config.data_dir;
+    let from = args.settings.sqlite_folder("restore it from a backup")?;
     let report = store::rescue(&from, &args.folder, |step| errln!("copying {}", step))?;
     let folder = args.folder.display().to_string();
     if args.json {

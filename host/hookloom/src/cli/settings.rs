@@ -39,6 +39,20 @@ impl SettingsArgs {
         let environment: Vec<_> = std::env::vars().collect();
         Ok(settle(self.config.as_deref(), &environment, flags)?)
     }
+
+    /// Returns the data folder for a command that works on SQLite's files.
+    ///
+    /// # Errors
+    /// The state is in another database. `instead` says what to use for it.
+    pub(super) fn sqlite_folder(&self, instead: &str) -> Result<PathBuf, Failure> {
+        let config = self.settle()?.config;
+        match config.store.postgres() {
+            None => Ok(config.data_dir),
+            Some(_) => {
+                Err(format!("the state is in PostgreSQL (store = {:?}): {instead}", config.store.to_string()).into())
+            }
+        }
+    }
 }
 
 fn defaults() -> Table {

@@ -6,49 +6,65 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 use std::fmt;
-use url::Url;
 
 /// Place of the durable state.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct StoreUrl(Option<Url>);
+pub struct StoreUrl(Option<String>);
 
 /// Text in the place of a password.
 const HIDDEN: &str = "***";
 
+/// Names of parameters whose values are secret.
+const SECRET_PARAMETERS: [&str; 2] = ["password", "sslpassword"];
+
 impl StoreUrl {
     /// Returns the URL of the PostgreSQL database, with its password. None: SQLite in the data folder.
     pub fn postgres(&self) -> Option<&str> {
-        self.0.as_ref().map(Url::as_str)
+        self.0.as_deref()
     }
 
+    /// Accepts any URL of PostgreSQL's client library, which may have several hosts or the folder of a socket.
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(StoreUrl(None));
         }
         // The text itself is not repeated: it may hold a password.
         let form = "write postgres://USER:PASSWORD@HOST:PORT/DATABASE, or nothing for SQLite in data_dir";
-        let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error}): {form}"))?;
-        match url.scheme() {
-            "postgres" | "postgresql" => Ok(StoreUrl(Some(url))),
-            scheme => Err(format!("{scheme:?} is not a database that this host knows: {form}")),
+        match text.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => Ok(StoreUrl(Some(text.to_owned()))),
+            _ => Err(format!("it is not the URL of a PostgreSQL database: {form}")),
         }
+    }
+}
+
+/// Returns a URL with its secrets hidden.
+fn without_secrets(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    let mut shown = url[..begin].to_owned();
+    let authority = &url[begin..end];
+    match authority.rsplit_once('@') {
+        Some((user, hosts)) => match user.split_once(':') {
+            Some((name, _)) => shown.push_str(&format!("{name}:{HIDDEN}@{hosts}")),
+            None => shown.push_str(authority),
+        },
+        None => shown.push_str(authority),
+    }
+    let Some((path, query)) = url[end..].split_once('?') else { return shown + &url[end..] };
+    let parameters: Vec<String> = query.split('&').map(shown_parameter).collect();
+    format!("{shown}{path}?{}", parameters.join("&"))
+}
+
+fn shown_parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((name, _)) if SECRET_PARAMETERS.contains(&name) => format!("{name}={HIDDEN}"),
+        _ => parameter.to_owned(),
     }
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(url) = &self.0 else { return Ok(()) };
-        let mut shown = url.clone();
-        if shown.password().is_some() {
-            // It fails only for a URL that cannot have a password.
-            let _ = shown.set_password(Some(HIDDEN));
-        }
-        if shown.query_pairs().any(|(name, _)| name == "password") {
-            let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
-            let visible = pairs.iter().map(|(name, value)| (name, if name == "password" { HIDDEN } else { value }));
-            shown.query_pairs_mut().clear().extend_pairs(visible);
-        }
-        f.write_str(shown.as_str())
+        f.write_str(&self.0.as_deref().map(without_secrets).unwrap_or_default())
     }
 }
 
@@ -87,6 +103,9 @@ mod tests {
         check("postgres://u:secret@h:5433/d?sslmode=require", "postgres://u:***@h:5433/d?sslmode=require");
         check("postgresql://u@h/d?password=secret&x=1", "postgresql://u@h/d?password=***&x=1");
         check("postgres:///d?host=/run/postgresql", "postgres:///d?host=/run/postgresql");
+        check("postgres://u@/d?host=/run/a", "postgres://u@/d?host=/run/a");
+        check("postgres://u:s:ecret@h,i:5433/d", "postgres://u:***@h,i:5433/d");
+        check("postgres://u:sec@ret@h", "postgres://u:***@h");
     }
 
     #[test]

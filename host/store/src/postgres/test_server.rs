@@ -6,7 +6,7 @@
 //! - It ends with the process of the tests, also if that is killed: it is started by a shell that waits for the end of its input.
 //!
 //! # Limits
-//! The programs of PostgreSQL must be installed: those in `$HOOKLOOM_TEST_POSTGRES_BIN`, or else the newest in
+//! The programs of PostgreSQL must be installed: those in `$TEST_POSTGRES_BIN`, or else the newest in
 //! `/usr/lib/postgresql`. Nothing is flushed, so the tests cannot lose power.
 
 use super::{connection, schema};
@@ -240,10 +240,12 @@ fn unprivileged(program: &Path) -> Command {
 
 /// Returns the folder of the programs of PostgreSQL.
 fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("HOOKLOOM_TEST_POSTGRES_BIN") {
+    if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN") {
         return folder.into();
     }
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL is installed in /usr/lib/postgresql");
+    let versions = std::fs::read_dir("/usr/lib/postgresql").expect(
+        "PostgreSQL in /usr/lib/postgresql, or its programs in $TEST_POSTGRES_BIN: `cargo xtask test` unpacks them",
+    );
     let versions = versions.filter_map(|version| version.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let newest = versions.max().expect("a version of PostgreSQL");
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
