@@ -21,8 +21,10 @@ fn setting(server: &Postgres) -> String {
 #[tokio::test]
 async fn an_event_goes_the_whole_way_and_a_restart_goes_on() {
     let server = Postgres::start().await;
+    // As an account that may only use its own database.
+    let store = format!("store={}", server.prepare("deploy/postgresql.sql").await);
     let receiver = Receiver::start().await;
-    let host = Host::with().set(&setting(&server)).start().await;
+    let host = Host::with().set(&store).start().await;
     host.plugin("flatten", example("flatten")).await;
     let subscription = host.subscription(&receiver.url, json!({"plugin": "flatten"})).await;
     host.send(event("Contact is Created", 1)).await;
@@ -36,7 +38,7 @@ async fn an_event_goes_the_whole_way_and_a_restart_goes_on() {
     let (status, folder) = host.stop().await;
     assert!(status.success());
     assert!(!folder.path().join("data/hookloom.db").exists(), "nothing is in SQLite");
-    let host = Host::with().set(&setting(&server)).on(folder).start().await;
+    let host = Host::with().set(&store).on(folder).start().await;
     host.ask(Method::POST, &format!("./subscriptions/{subscription}/resume"), "{}").await.ok();
     let both = receiver.expect(2).await;
     assert_eq!(both[1]["verified"], true, "{}", both[1]);

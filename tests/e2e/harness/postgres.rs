@@ -8,7 +8,7 @@
 //! The programs of PostgreSQL must be installed: those in `$TEST_POSTGRES_BIN`, or else the newest in
 //! `/usr/lib/postgresql`. `cargo xtask test` installs them.
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, root, until};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -52,7 +52,7 @@ impl Postgres {
             chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let mut initdb = unprivileged(&programs.join("initdb"), folder.path());
-        initdb.args(["--auth=trust", "--username=hookloom", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
+        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let made = initdb.arg(folder.path().join("data")).output().await.unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let guard = begin(&programs, folder.path());
@@ -67,7 +67,7 @@ impl Postgres {
     }
 
     fn url_of(&self, database: &str) -> String {
-        format!("postgres://hookloom@/{database}?host={}", self.folder.path().display())
+        format!("postgres://postgres@/{database}?host={}", self.folder.path().display())
     }
 
     /// Kills every process of the server, as a crash does, and starts it again.
@@ -118,10 +118,19 @@ impl Postgres {
         ask.status().await.unwrap().success()
     }
 
+    /// Runs the statements of a file of the source as an administrator. Returns the URL of the database that they create for a host.
+    pub(crate) async fn prepare(&self, file: &str) -> String {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-f"]).arg(root().join(file));
+        let ran = psql.arg("-h").arg(self.folder.path()).arg("postgres").output().await.unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        format!("postgres://hookloom@/hookloom?host={}", self.folder.path().display())
+    }
+
     /// Creates a database.
     async fn create(&self, name: &str) {
         let mut create = Command::new(self.programs.join("createdb"));
-        let created = create.args(["-U", "hookloom", name, "-h"]).arg(self.folder.path()).output().await.unwrap();
+        let created = create.args(["-U", "postgres", name, "-h"]).arg(self.folder.path()).output().await.unwrap();
         assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
     }
 }
