@@ -1,7 +1,7 @@
 //! A host on PostgreSQL: the same work as on SQLite, and what happens when the server ends, is away, or belongs to another host.
 
 use crate::crash::kill_again_and_again;
-use crate::harness::{Host, Postgres, Receiver, event, example, program};
+use crate::harness::{ADMIN_KEY, Host, Postgres, Receiver, SECRET, event, example, program};
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ async fn an_event_goes_the_whole_way_and_a_restart_goes_on() {
     // As an account that may only use its own database.
     let store = format!("store={}", server.prepare("deploy/postgresql.sql").await);
     let receiver = Receiver::start().await;
-    let host = Host::with().set(&store).start().await;
+    let host = Host::with().set(&store).set("log=\"trace\"").start().await;
     host.plugin("flatten", example("flatten")).await;
     let subscription = host.subscription(&receiver.url, json!({"plugin": "flatten"})).await;
     host.send(event("Contact is Created", 1)).await;
@@ -44,6 +44,10 @@ async fn an_event_goes_the_whole_way_and_a_restart_goes_on() {
     assert_eq!(both[1]["verified"], true, "{}", both[1]);
     host.drained().await;
     assert_eq!(host.ledger().await["delivered"], 2);
+    let log = std::fs::read_to_string(host.folder.path().join("log")).unwrap();
+    for secret in ["eventData", SECRET, ADMIN_KEY] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
 }
 
 #[tokio::test]

@@ -117,12 +117,18 @@ fn end_after(time: Duration) -> std::io::Result<()> {
     std::thread::Builder::new().name("stop".into()).spawn(end).map(drop)
 }
 
+/// Libraries whose lines are never logged, whatever the setting `log` says. The verifier of certificates logs as an error what the reason
+/// of the attempt says in plain words; the client of PostgreSQL logs the parameters of each statement, which are payloads and secrets.
+const SILENT: [&str; 2] = ["rustls_platform_verifier", "tokio_postgres"];
+
 /// Starts the log on stderr.
 fn start_log(config: &Config) -> Result<(), Failure> {
-    let filter =
+    let mut filter =
         EnvFilter::try_new(&config.log).map_err(|error| format!("the setting log is not a valid filter: {error}"))?;
-    // The verifier logs each certificate that it refuses as an error. The reason of the attempt says the same in plain words.
-    let filter = filter.add_directive("rustls_platform_verifier=off".parse().map_err(|error| format!("{error}"))?);
+    for silent in SILENT {
+        let directive = format!("{silent}=off").parse().map_err(|error| format!("{silent}: {error}"))?;
+        filter = filter.add_directive(directive);
+    }
     // A line that cannot be written (a full disk, a pipe without a reader) is lost. Reporting the error on the same stderr would
     // panic.
     let json = config.log_json;

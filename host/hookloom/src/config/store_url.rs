@@ -40,7 +40,9 @@ impl StoreUrl {
 /// Returns a URL with its secrets hidden.
 fn without_secrets(url: &str) -> String {
     let begin = url.find("://").map_or(0, |at| at + 3);
-    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    // As in the client library, a password may have any character but `@`.
+    let password_end = url[begin..].find('@').map_or(begin, |at| begin + at);
+    let end = url[password_end..].find(['/', '?', '#']).map_or(url.len(), |at| password_end + at);
     let mut shown = url[..begin].to_owned();
     let authority = &url[begin..end];
     match authority.rsplit_once('@') {
@@ -106,6 +108,8 @@ mod tests {
         check("postgres://u@/d?host=/run/a", "postgres://u@/d?host=/run/a");
         check("postgres://u:s:ecret@h,i:5433/d", "postgres://u:***@h,i:5433/d");
         check("postgres://u:sec@ret@h", "postgres://u:***@h");
+        check("postgres://u:sec/r?et@h/d?x=1", "postgres://u:***@h/d?x=1");
+        check("postgres://h/d?application_name=a@b", "postgres://h/d?application_name=a@b");
     }
 
     #[test]
