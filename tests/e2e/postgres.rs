@@ -31,7 +31,8 @@ async fn an_event_goes_the_whole_way_and_a_restart_goes_on() {
     let first = &receiver.expect(1).await[0];
     assert_eq!(first["verified"], true, "{first}");
     host.drained().await;
-    let paused = host.ask(Method::POST, &format!("./subscriptions/{subscription}/pause"), "{}").await;
+    let paused =
+        host.ask(Method::POST, &format!("./subscriptions/{subscription}/pause"), r#"{"reason": "a test"}"#).await;
     assert_eq!(paused.status, 200, "{}", paused.text);
     host.send(event("Contact is Created", 2)).await;
 
