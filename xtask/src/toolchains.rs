@@ -62,8 +62,10 @@ fn postgres_programs(versions: &Path) -> Option<PathBuf> {
 
 /// Returns the folder of PostgreSQL's programs that [`ensure`] has unpacked. None: they are installed.
 pub(crate) fn unpacked_postgres() -> Option<PathBuf> {
-    let unpacked = || postgres_programs(&root().join("target/tools/postgresql").join(&POSTGRES[1..]));
-    if postgres_programs(Path::new(POSTGRES)).is_some() { None } else { unpacked() }
+    if postgres_programs(Path::new(POSTGRES)).is_some() {
+        return None;
+    }
+    postgres_programs(&root().join("target/tools/postgresql").join(&POSTGRES[1..]))
 }
 
 /// Unpacks Debian's PostgreSQL into the target folder, unless its programs are there. An installation would also create a server and

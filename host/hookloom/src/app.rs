@@ -100,30 +100,19 @@ impl App {
             tracing::error!("{fault}");
         }
         let telemetry = Telemetry::start()?;
-        let wanted = config.listen;
-        let listen = |source| AppError::Listen { address: wanted, source };
-        let socket = bind(wanted).map_err(listen)?;
-        let address = socket.local_addr().map_err(listen)?;
-        // The guard needs the real address, also if the host was started with port 0.
-        config.listen = address;
+        let socket = bind(&mut config)?;
+        let address = config.listen;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
         let traces = Traces::start(&config.otlp_endpoint)?;
         let OpenStore { store, events, folder } = open_store(&config).await?;
-        create_default_tenant(&store).await?;
-        if let Some(key) = admin_key {
-            store.give_admin_key(&key).await?;
-        }
+        prepare(&store, admin_key).await?;
         let plugins = Plugins::start(plugin_config, store.clone()).await?;
-        let listener = socket.listen(BACKLOG).map_err(listen)?;
+        let listener = socket.listen(BACKLOG).map_err(|source| AppError::Listen { address, source })?;
         let watch = watch_folder(&config, &plugins)?;
 
         let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
-        let limits = DeliveryLimits {
-            attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
-            retry_after_max: Duration::from_secs(config.retry_after_max_s),
-            queue_bytes: QUEUE_BYTES,
-        };
+        let limits = delivery_limits(&config);
         let plugins_too = plugins.clone();
         let lanes_too = lanes.clone();
         let dispatcher =
@@ -274,6 +263,14 @@ fn store_limits(config: &Config) -> StoreLimits {
     }
 }
 
+fn delivery_limits(config: &Config) -> DeliveryLimits {
+    DeliveryLimits {
+        attempts: AttemptLimits { host: config.attempts_max, tenant: config.attempts_per_tenant_max },
+        retry_after_max: Duration::from_secs(config.retry_after_max_s),
+        queue_bytes: QUEUE_BYTES,
+    }
+}
+
 fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     let threads = if config.plugin_threads == 0 { cores() + 1 } else { config.plugin_threads };
     let all_but_one = (threads - 1).max(1);
@@ -306,19 +303,26 @@ fn plugin_config(config: &Config) -> Result<PluginConfig, AppError> {
     })
 }
 
-/// Creates the default tenant at the first start. Not again, because an operator may have deleted it.
-async fn create_default_tenant(store: &Store) -> Result<(), StoreError> {
+/// Creates the default tenant at the first start (not again, because an operator may have deleted it), and the given admin key.
+async fn prepare(store: &Store, admin_key: Option<String>) -> Result<(), StoreError> {
     if store.catalog().tenants().is_empty() && store.catalog().keys(None).is_empty() {
         store.create_tenant(Actor::Host, TenantId::default(), TenantChange::default()).await?;
     }
-    Ok(())
+    match admin_key {
+        Some(key) => store.give_admin_key(&key).await,
+        None => Ok(()),
+    }
 }
 
-/// Binds the address without accepting connections yet.
-fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+/// Binds the address without accepting connections yet. The settings get the real address, which the address guard needs, also if
+/// the host was started with port 0.
+fn bind(config: &mut Config) -> Result<TcpSocket, AppError> {
+    let address = config.listen;
+    let listen = |source| AppError::Listen { address, source };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(listen)?;
     // A restart must not wait for connections of the previous host.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
+    socket.set_reuseaddr(true).map_err(listen)?;
+    socket.bind(address).map_err(listen)?;
+    config.listen = socket.local_addr().map_err(listen)?;
     Ok(socket)
 }

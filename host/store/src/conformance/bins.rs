@@ -141,7 +141,7 @@ async fn many_requests_are_listed_and_searched(store: &mut TestStore) {
     assert_eq!(found, ["request 1."], "the oldest one that is kept");
     let filter = BinFilter { limit: 150, ..BinFilter::default() };
     let page = store.bin_requests(tenant(), bin.id, filter).await.expect("a page");
-    assert_eq!((page.requests.len(), page.further), (150, None), "there are no more");
+    assert_eq!((page.requests.len(), page.further), (150, None), "all of them");
 }
 
 async fn a_search_continues_after_some_megabytes(store: &mut TestStore) {

@@ -57,8 +57,9 @@ async fn insert(connection: &Connection, tenant: &str, entry: EntryTexts) -> Res
     let id = ids::new_uuid();
     let sql = "INSERT INTO changes (tenant, id, at_ms, who, action, subject, before, after) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let at_ms = now_ms();
-    let (who, subject) = (text(&who), text(&subject));
-    connection.execute(sql, &[&tenant, &id, &at_ms, &&*who, &action, &&*subject, &before, &after]).await?;
+    connection
+        .execute(sql, &[&tenant, &id, &at_ms, &&*text(&who), &action, &&*text(&subject), &before, &after])
+        .await?;
     // Finding the entries to delete reads the whole log, so only one change in 256 does it, chosen by a random byte.
     if id.as_bytes()[15] != 0 {
         return Ok(());
@@ -130,7 +131,9 @@ impl ChangePage {
         if self.changes.len() == self.limit || (self.bytes > PAGE_BYTES_MAX && !self.changes.is_empty()) {
             return Ok(true);
         }
-        let state = |text: Option<&str>| text.and_then(|text| serde_json::from_str::<Value>(text).ok());
+        fn state(text: Option<&str>) -> Option<Value> {
+            text.and_then(|text| serde_json::from_str(text).ok())
+        }
         self.changes.push(Change {
             id: row.try_get(0)?,
             at_ms: row.try_get(1)?,

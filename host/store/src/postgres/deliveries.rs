@@ -69,8 +69,9 @@ impl DeliveryBackend for Postgres {
                            WHERE d.tenant = $1 AND d.event = $2 AND d.state = 0 AND d.order_key IS NOT NULL
                            ORDER BY d.id, o.id";
                 let rows = connection.query(sql, &[&&*tenant.0, &event.0]).await?;
-                let of = |row: &Row| Ok((DeliveryId(row.try_get(0)?), (DeliveryId(row.try_get(1)?), number(row, 2)?)));
-                rows.iter().map(of).collect()
+                rows.iter()
+                    .map(|row| Ok((DeliveryId(row.try_get(0)?), (DeliveryId(row.try_get(1)?), number(row, 2)?))))
+                    .collect()
             })
         });
         read.await

@@ -65,7 +65,9 @@ async fn a_delivered_event_costs_few_bytes_and_records_of_the_log() {
     let from = position(&connection).await;
     accept_and_record(&mut load, EVENTS, GROUP).await;
     let part = LogPart { from, to: position(&connection).await };
-    let each = |count: i64| count as f64 / EVENTS as f64;
+    fn each(count: i64) -> f64 {
+        count as f64 / EVENTS as f64
+    }
     let mut records = 0;
     for ((relation, kind), (count, bytes)) in part.by_relation(&connection).await {
         records += count;

@@ -138,10 +138,10 @@ async fn write_link(tx: &WriteTx, new: CredentialHash, key: Uuid, expires_at_ms:
 pub(super) async fn load(connection: &Connection) -> Result<Vec<(CredentialHash, Session)>, StoreError> {
     let sql = "SELECT hash, key, csrf, expires_at_ms FROM sessions WHERE expires_at_ms > $1";
     let rows = connection.query(sql, &[&now_ms()]).await?;
-    let session = |row: &Row| {
+    fn session(row: &Row) -> Result<(CredentialHash, Session), StoreError> {
         let session = Session { key: row.try_get(1)?, csrf: row.try_get(2)?, expires_at_ms: row.try_get(3)? };
         Ok((hash(row, 0)?, session))
-    };
+    }
     rows.iter().map(session).collect()
 }
 

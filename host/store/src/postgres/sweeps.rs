@@ -110,9 +110,10 @@ async fn next_sweep(connection: &Connection) -> Result<Option<Sweep>, StoreError
         "SELECT tenant, plugin, subscription, at_ms FROM sweeps ORDER BY at_ms, tenant, plugin, subscription LIMIT 1";
     let Some(row) = connection.query_opt(sql, &[]).await? else { return Ok(None) };
     let plugin: String = row.try_get(1)?;
-    let changed = match plugin.is_empty() {
-        true => Changed::Subscription(SubscriptionId(row.try_get(2)?)),
-        false => Changed::Plugin(plugin),
+    let changed = if plugin.is_empty() {
+        Changed::Subscription(SubscriptionId(row.try_get(2)?))
+    } else {
+        Changed::Plugin(plugin)
     };
     Ok(Some(Sweep { tenant: rows::tenant(&row, 0)?, changed, at_ms: row.try_get(3)? }))
 }
