@@ -109,7 +109,6 @@ impl App {
         let plugins = Plugins::start(plugin_config, store.clone()).await?;
         let listener = socket.listen(BACKLOG).map_err(|source| AppError::Listen { address, source })?;
         let watch = watch_folder(&config, &plugins)?;
-
         let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
         let lanes = LaneBoard::default();
         let limits = delivery_limits(&config);
