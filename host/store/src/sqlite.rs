@@ -1,4 +1,4 @@
-//! The backend on SQLite: one file, one writer thread, and the only code with SQL.
+//! The backend on SQLite: one file, one writer thread.
 //!
 //! # Guarantees
 //! - As those of every [`backend`](crate::backend). A write that returned `Ok` was committed with `synchronous=FULL` (see [`writer`]).
