@@ -76,7 +76,7 @@ impl Table {
 
     fn of(connection: &Connection, name: String, has_rowid: bool) -> Result<Table, StoreError> {
         let json = JSON.iter().find(|(table, _)| *table == name).map_or(&[][..], |(_, columns)| *columns);
-        let sql = "SELECT name, type, \"notnull\", pk FROM pragma_table_info(?1) ORDER BY cid";
+        let sql = "SELECT name, type, \"notnull\", pk, SUM(pk > 0) OVER () FROM pragma_table_info(?1) ORDER BY cid";
         let mut statement = connection.prepare(sql)?;
         let mut rows = statement.query([&name])?;
         let rowid = Column { name: "rowid".into(), declared: "INTEGER".into(), nullable: false, is_json: false };
@@ -86,7 +86,8 @@ impl Table {
             let column: String = row.get(0)?;
             let place: usize = row.get(3)?;
             let declared: String = row.get(1)?;
-            if has_rowid && place > 0 && declared == "INTEGER" {
+            let is_whole_key = place > 0 && row.get::<_, usize>(4)? == 1;
+            if has_rowid && is_whole_key && declared == "INTEGER" {
                 // Another name of the rowid.
                 continue;
             }
