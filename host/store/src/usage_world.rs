@@ -16,8 +16,7 @@ use hookloom_model::inspector::RequestHead;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use proptest::prelude::*;
 use std::collections::HashMap;
-use world::What;
-pub(crate) use world::{World, WorldStep, contact};
+pub(crate) use world::{What, World, WorldStep, contact};
 
 /// Share that some of the operations exceed.
 pub(crate) const SHARE: Caps = Caps { events: 24, bytes: 60_000 };

@@ -8,6 +8,7 @@ use hookloom_model::delivery::Attempt;
 use hookloom_model::inspector::{BinSettings, RequestHead};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 impl World {
     pub(super) async fn receive(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
@@ -40,7 +41,8 @@ impl World {
     pub(super) async fn change_plugin(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
         let store = &self.store;
         let name = format!("p{}", pick % 2);
-        let sha256 = format!("{:064}", pick % 4);
+        let component = Bytes::from(vec![2; 1_000 + pick % 4]);
+        let sha256 = hex::encode(Sha256::digest(&component));
         let version = PluginVersion {
             sha256: sha256.clone(),
             size: 1_000 + pick as u64 % 4,
@@ -49,7 +51,6 @@ impl World {
             created_by: "test".into(),
             active: false,
         };
-        let component = Bytes::from(vec![2; 1_000 + pick % 4]);
         match what {
             What::Upload => allow(store.activate_plugin(actor(), tenant, name, version, component, || ()).await),
             What::AddVersion => allow(store.add_version(actor(), tenant, name, version, component).await),
