@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! - After each write, a bin keeps no more requests, and for no longer, than its settings allow, and at most
-//!   [`BIN_BYTES_MAX`](crate::backend::inspector::BIN_BYTES_MAX) bytes.
+//!   [`BIN_BYTES_MAX`] bytes.
 //!
 //! # Limits
 //! - Callers check that the bin exists and whose it is.

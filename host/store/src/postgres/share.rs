@@ -1,4 +1,4 @@
-//! Share of a tenant: writes that are refused because the tenant keeps too much ([`usage`](super::usage)).
+//! Share of a tenant: writes that are refused because the tenant keeps too much ([`usage`]).
 
 use super::transaction::WriteTx;
 use super::usage;

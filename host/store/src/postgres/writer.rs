@@ -9,7 +9,7 @@
 //! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and is published before any later write runs.
 //! - What a write publishes follows its commit, even if the caller has gone.
 //! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
-//!   [`StoreError::Unknown`](crate::StoreError::Unknown) if that takes long.
+//!   [`StoreError::Unknown`] if that takes long.
 //!
 //! # Limits
 //! The writer stops when the last handle is dropped, after all queued writes.
