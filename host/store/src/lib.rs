@@ -25,8 +25,10 @@ mod caps;
 pub mod catalog;
 mod claims;
 mod clock_steps;
+mod commits;
 #[cfg(test)]
 mod conformance;
+mod counted_tables;
 mod deletion;
 mod endings;
 mod error;

@@ -110,7 +110,6 @@ impl Postgres {
         state: Arc<HostState>,
     ) -> Result<Self, StoreError> {
         let config = connection::config(url)?;
-        connection::reach(&config).await?;
         let (lock, connection) = HostLock::take(config.clone()).await?;
         schema::migrate(&connection).await?;
         let vault = Arc::new(master_key::open_vault(&connection, master_key).await?);

@@ -99,6 +99,11 @@ impl Usage {
         self.by_kind.iter().find(|one| one.kind == kind).map_or(0, |one| one.bytes)
     }
 
+    /// Returns the number of events, and the size of all kinds together.
+    pub(crate) fn amounts(&self) -> [u64; 2] {
+        [self.events, self.bytes]
+    }
+
     /// Returns the largest kinds, as a text such as `events 1,024, bins 512`.
     pub fn largest(&self) -> String {
         let mut kinds: Vec<&KindUsage> = self.by_kind.iter().filter(|one| one.bytes > 0).collect();

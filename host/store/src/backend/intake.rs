@@ -44,6 +44,26 @@ pub struct AcceptedOnce {
     pub is_repetition: bool,
 }
 
+impl Repeatable {
+    /// Returns the answer to the earlier request with the same key, from the hash of its body and the text of [`answer_text`].
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`]: the earlier request had another body.
+    pub(crate) fn earlier_answer(&self, body_sha256: &[u8], answer: &str) -> Result<Vec<Accepted>, StoreError> {
+        if self.body_sha256 != body_sha256 {
+            return Err(StoreError::KeyReused);
+        }
+        let pairs: Vec<(EventId, usize)> = serde_json::from_str(answer)?;
+        Ok(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect())
+    }
+}
+
+/// Returns an answer as a database stores it, for repetitions of the request.
+pub(crate) fn answer_text(accepted: &[Accepted]) -> Result<String, StoreError> {
+    let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
+    Ok(serde_json::to_string(&pairs)?)
+}
+
 /// Checked event that has not been stored.
 #[derive(Clone, Debug)]
 pub struct NewEvent {

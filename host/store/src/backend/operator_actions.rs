@@ -8,7 +8,7 @@ use crate::audit::{Actor, SelectionAudit};
 use crate::backend::intake::NewEvent;
 use crate::{Catalog, StoreError};
 use async_trait::async_trait;
-use hookloom_model::delivery::{DeliveryId, DeliveryState};
+use hookloom_model::delivery::{DeliveryId, DeliveryState, Reason};
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use uuid::Uuid;
@@ -37,6 +37,26 @@ fn first_id(ms: i64) -> Uuid {
 
 fn next_id(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
+}
+
+/// Returns an error if a delivery cannot be retried, because its subscription has been deleted or disabled.
+pub(crate) fn require_retriable(catalog: &Catalog, tenant: &TenantId, id: SubscriptionId) -> Result<(), StoreError> {
+    let current = catalog.subscription(tenant, id);
+    let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
+    if current.state == SubscriptionState::Disabled {
+        return Err(StoreError::Conflict("its subscription is disabled; resume it first".into()));
+    }
+    Ok(())
+}
+
+/// Returns the error of a delivery that cannot be cancelled.
+pub(crate) fn not_pending() -> StoreError {
+    StoreError::Conflict("it is no longer pending".into())
+}
+
+/// Returns the reason of a cancelled delivery.
+pub(crate) fn cancel_reason() -> Reason {
+    Reason::new("cancelled", "cancelled by an operator")
 }
 
 /// Returns an error if the subscription has been deleted or disabled.

@@ -9,12 +9,44 @@ use crate::backend::tenants::WorkStep;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::subscription::TenantId;
+use sha2::{Digest as _, Sha256};
 
 /// Maximum number of earlier percentages of a canary that are remembered.
 const EARLIER_MAX: usize = 100;
 
 /// Maximum number of versions in the entry of a deleted plugin.
 pub(crate) const VERSIONS_RECORDED_MAX: usize = 900;
+
+/// Returns true if the bytes of a component are those that were uploaded.
+pub(crate) fn is_whole(sha256: &str, component: &[u8]) -> bool {
+    hex::encode(Sha256::digest(component)) == sha256
+}
+
+/// Returns the error of a version that cannot be deleted, because it is the active one.
+pub(crate) fn is_active() -> StoreError {
+    StoreError::Conflict("it is the active version: activate another one first, or delete the plugin".into())
+}
+
+/// Returns the error of a version that cannot be deleted, because it is in a rollout.
+pub(crate) fn is_in_rollout() -> StoreError {
+    StoreError::Conflict("it is a canary or a shadow: end that first".into())
+}
+
+/// Returns the error of a version that is added to a plugin that does not exist.
+pub(crate) fn no_plugin() -> StoreError {
+    StoreError::NotFound("plugin to add a version to: upload its first version to be active")
+}
+
+/// Returns the error of an upload whose name is that of a deleted plugin with versions that are left.
+pub(crate) fn has_versions_left(name: &str) -> StoreError {
+    let what = format!("the plugin {name} was deleted, and some of its versions are left: try again in a moment");
+    StoreError::Conflict(what)
+}
+
+/// Returns the error of a subscription whose plugin, or the version that it is pinned to, does not exist.
+pub(crate) fn deleted_meanwhile(plugin: &str) -> StoreError {
+    StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile"))
+}
 
 /// Version of a plugin: a component that passed the check.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@ use crate::backend::intake::{
 use crate::caps::Caps;
 use crate::catalog::Receivers;
 use crate::claims::Claims;
+use crate::commits::IntakeCommit;
 use crate::host_state::HostState;
 use crate::store_event::NewDeliveries;
 use crate::store_event::NewDelivery;
@@ -22,30 +23,12 @@ use hookloom_model::subscription::{Subscription, TenantId};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Answer to a request, and the deliveries that are published after the commit.
-struct IntakeCommit<A> {
-    answer: A,
-    new_deliveries: NewDeliveries,
-}
-
-impl<A> IntakeCommit<A> {
-    /// Answer of a transaction that made no deliveries.
-    fn nothing(answer: A) -> Self {
-        IntakeCommit { answer, new_deliveries: NewDeliveries::default() }
-    }
-}
-
 #[async_trait]
 impl IntakeBackend for Memory {
     async fn accept(&self, request: IntakeRequest) -> Result<IntakeAnswer, StoreError> {
         let tenant = request.tenant.clone();
         let write = |tables: &mut MemoryTables| accept(tables, &self.state, self.limits.share, request);
-        let publish = |state: &HostState, written: &mut IntakeCommit<IntakeAnswer>| {
-            if let IntakeAnswer::Accepted(events) = &written.answer {
-                state.publish_accepted(&tenant, events.len(), std::mem::take(&mut written.new_deliveries));
-            }
-        };
-        Ok(self.write(write, publish).await?.answer)
+        Ok(self.write(write, |state, written| written.publish(state, &tenant)).await?.answer)
     }
 
     async fn answer(&self, tenant: TenantId, request: Repeatable) -> Result<Option<Vec<Accepted>>, StoreError> {

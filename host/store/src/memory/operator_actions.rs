@@ -8,14 +8,15 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
+    cancel_reason, not_pending, require_retriable,
 };
 use crate::host_state::HostState;
 use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState, Reason};
+use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::EventId;
-use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
+use hookloom_model::subscription::{SubscriptionId, TenantId};
 use uuid::Uuid;
 
 #[async_trait]
@@ -160,11 +161,7 @@ impl Memory {
         if row.state != DeliveryState::Pending {
             share::require_room(tables, tenant, self.limits.share)?;
         }
-        let current = self.state.catalog.subscription(tenant, subscription);
-        let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
-        if current.state == SubscriptionState::Disabled {
-            return Err(StoreError::Conflict("its subscription is disabled; resume it first".into()));
-        }
+        require_retriable(&self.state.catalog, tenant, subscription)?;
         let row = tables.deliveries.get_mut(&key).ok_or(StoreError::NotFound("delivery"))?;
         let now_ms = now_ms();
         if row.state != DeliveryState::Pending {
@@ -188,12 +185,12 @@ fn begin_again(row: &mut StoredDelivery, now_ms: i64) {
 fn cancel_in(tables: &mut MemoryTables, tenant: &TenantId, id: DeliveryId) -> Result<SubscriptionId, StoreError> {
     let row = tables.deliveries.get_mut(&(tenant.clone(), id)).ok_or(StoreError::NotFound("delivery"))?;
     if row.state != DeliveryState::Pending {
-        return Err(StoreError::Conflict("it is no longer pending".into()));
+        return Err(not_pending());
     }
     row.state = DeliveryState::Cancelled;
     row.awaiting_plugin = false;
     row.updated_at_ms = now_ms();
-    row.reason = Some(Reason::new("cancelled", "cancelled by an operator"));
+    row.reason = Some(cancel_reason());
     Ok(row.subscription)
 }
 

@@ -9,14 +9,15 @@ use super::tables::{MemoryTables, VersionRow};
 use super::upkeep::judge_again;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{ActiveVersion, PluginBackend, PluginVersion, StoredPlugin};
+use crate::backend::plugins::{
+    ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, is_whole, no_plugin,
+};
 use crate::backend::upkeep::Changed;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::chain::Step;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::{Subscription, TenantId};
-use sha2::{Digest as _, Sha256};
 use std::cmp::Reverse;
 
 #[async_trait]
@@ -69,7 +70,7 @@ impl PluginBackend for Memory {
         let share = self.limits.share;
         let write = move |tables: &mut MemoryTables| {
             if !tables.plugins.contains_key(&(tenant.clone(), name.clone())) {
-                return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
+                return Err(no_plugin());
             }
             let sha256 = version.sha256.clone();
             within_share(tables, &tenant, share, |tables| {
@@ -135,8 +136,7 @@ impl PluginBackend for Memory {
     async fn component(&self, sha256: String) -> Result<Bytes, StoreError> {
         self.read(move |tables| {
             let bytes = tables.components.get(&sha256).cloned().ok_or(StoreError::NotFound("component"))?;
-            let is_whole = hex::encode(Sha256::digest(&bytes)) == sha256;
-            if is_whole { Ok(bytes) } else { Err(StoreError::DamagedComponent { sha256 }) }
+            if is_whole(&sha256, &bytes) { Ok(bytes) } else { Err(StoreError::DamagedComponent { sha256 }) }
         })
         .await
     }
@@ -193,7 +193,7 @@ pub(super) fn require_versions(tables: &MemoryTables, subscription: &Subscriptio
             None => tables.plugins.contains_key(&(tenant.clone(), plugin.to_string())),
         };
         if !is_there {
-            return Err(StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile")));
+            return Err(deleted_meanwhile(plugin));
         }
     }
     Ok(())

@@ -31,7 +31,7 @@ pub(super) fn usage(tables: &MemoryTables, tenant: &TenantId, share: Caps) -> Re
 
 /// Returns an error if the tenant's share is used up. For changes that make attempts, and so rows, later.
 pub(super) fn require_room(tables: &MemoryTables, tenant: &TenantId, share: Caps) -> Result<(), StoreError> {
-    if is_unbounded(share) {
+    if share.is_unbounded() {
         return require_tenant(tables, tenant);
     }
     let usage = usage(tables, tenant, share)?;
@@ -46,14 +46,14 @@ pub(super) fn within_share<T>(
     share: Caps,
     write: impl FnOnce(&mut MemoryTables) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    if is_unbounded(share) {
+    if share.is_unbounded() {
         require_tenant(tables, tenant)?;
         return write(tables);
     }
     let before = usage(tables, tenant, share)?;
     let value = write(tables)?;
     let after = usage(tables, tenant, share)?;
-    if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
+    if share.is_outgrown(before.amounts(), after.amounts()) {
         return Err(StoreError::TenantFull(Box::new(before)));
     }
     Ok(value)
@@ -66,11 +66,11 @@ pub(super) fn require_share_for_events(
     tenant: &TenantId,
     share: Caps,
 ) -> Result<(), StoreError> {
-    if is_unbounded(share) {
+    if share.is_unbounded() {
         return require_tenant(after, tenant);
     }
     let usage_after = usage(after, tenant, share)?;
-    if usage_after.events <= share.events && usage_after.bytes <= share.bytes {
+    if !share.is_exceeded_by(usage_after.events, usage_after.bytes) {
         return Ok(());
     }
     Err(StoreError::TenantFull(Box::new(usage(before, tenant, share)?)))
@@ -112,14 +112,6 @@ pub(super) fn record(
 /// Returns the size of a tenant's data by kind. The tenant may be being deleted.
 pub(super) fn bytes_by_kind(tables: &MemoryTables, tenant: &TenantId) -> BytesByKind {
     UsageKind::ALL.map(|kind| bytes_of(tables, tenant, kind))
-}
-
-fn is_unbounded(share: Caps) -> bool {
-    share.events == u64::MAX && share.bytes == u64::MAX
-}
-
-fn grows_over(before: u64, after: u64, most: u64) -> bool {
-    after > before && after > most
 }
 
 fn require_tenant(tables: &MemoryTables, tenant: &TenantId) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ use crate::backend::subscriptions::{
     ENDED_MAX, Edit, EndingBackend, NewSubscription, StateAnswer, StateBackend, StateRequest, SubscriptionBackend,
 };
 use crate::backend::upkeep::Changed;
+use crate::commits::StateCommit;
 use crate::endings::{deleted, end_of};
 use crate::host_events;
 use crate::host_state::HostState;
@@ -23,21 +24,6 @@ use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DeliveryState, DueDelivery, Reason};
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use std::sync::Arc;
-
-/// Outcome of a change of state.
-struct StateWritten {
-    answer: StateAnswer,
-    /// The subscription after the change. None: nothing of it was changed.
-    changed: Option<Arc<Subscription>>,
-    new_deliveries: NewDeliveries,
-}
-
-impl StateWritten {
-    /// Outcome that changes no subscription.
-    fn unchanged(answer: StateAnswer) -> Self {
-        StateWritten { answer, changed: None, new_deliveries: NewDeliveries::default() }
-    }
-}
 
 #[async_trait]
 impl SubscriptionBackend for Memory {
@@ -91,14 +77,7 @@ impl SubscriptionBackend for Memory {
 #[async_trait]
 impl StateBackend for Memory {
     async fn set_subscription_state(&self, request: StateRequest) -> Result<StateAnswer, StoreError> {
-        let publish = |state: &HostState, written: &mut StateWritten| {
-            if written.answer == StateAnswer::Stale {
-                return;
-            }
-            state.catalog.put_subscriptions(written.changed.iter().cloned().collect());
-            state.publish_deliveries(std::mem::take(&mut written.new_deliveries));
-            state.publish_change(request.subscription);
-        };
+        let publish = |state: &HostState, written: &mut StateCommit| written.publish(state, request.subscription);
         Ok(self.write(|tables| self.set_state_in(tables, &request), publish).await?.answer)
     }
 
@@ -171,7 +150,7 @@ impl Memory {
     }
 
     /// Changes the state of a subscription, with the attempt that is the cause.
-    fn set_state_in(&self, tables: &mut MemoryTables, request: &StateRequest) -> Result<StateWritten, StoreError> {
+    fn set_state_in(&self, tables: &mut MemoryTables, request: &StateRequest) -> Result<StateCommit, StoreError> {
         let StateRequest { actor, tenant, subscription: id, change, cause, receivers } = request;
         let current = self.state.catalog.subscription(tenant, *id);
         let paused_at_ms = tables.subscriptions.get(id).and_then(|row| row.paused_at_ms);
@@ -181,13 +160,13 @@ impl Memory {
         };
         let is_host_event = effect.as_ref().is_some_and(|effect| effect.is_host_event);
         if is_host_event && !self.state.catalog.is_current(tenant, receivers) {
-            return Ok(StateWritten::unchanged(StateAnswer::Stale));
+            return Ok(StateCommit::nothing(StateAnswer::Stale));
         }
         if let Some((delivery, record)) = cause {
             self.record_cause(tables, delivery, record);
         }
         let (Some(current), Some(effect)) = (current, effect) else {
-            return Ok(StateWritten::unchanged(StateAnswer::Done));
+            return Ok(StateCommit::nothing(StateAnswer::Done));
         };
         let StateEffect { changed, paused_at_ms, ends, is_host_event } = effect;
         if let Some(reason) = ends {
@@ -203,7 +182,7 @@ impl Memory {
         }
         let action = AuditAction::SubscriptionState { id: *id, before: current.state, after: changed.state };
         share::record(tables, actor, Some(tenant), &action, self.limits.share)?;
-        Ok(StateWritten { answer: StateAnswer::Done, changed: Some(changed), new_deliveries })
+        Ok(StateCommit { answer: StateAnswer::Done, changed: Some(changed), new_deliveries })
     }
 
     /// Records the attempt that disables a subscription, or what it means for a config that it was not made for.

@@ -9,9 +9,10 @@ use super::usage::{self, Kept};
 use super::{Postgres, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::AuditAction;
-use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable};
+use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable, answer_text};
 use crate::catalog::Receivers;
 use crate::claims::Claims;
+use crate::commits::IntakeCommit;
 use crate::fair_queue::Owner;
 use crate::host_state::HostState;
 use crate::order_key::OrderKey;
@@ -20,21 +21,8 @@ use crate::usage::UsageKind;
 use crate::write_queue::{Terms, WriteMode};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::event::EventId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::collections::HashSet;
-
-/// Answer of a transaction, and what is published after its commit.
-struct AcceptCommit {
-    answer: IntakeAnswer,
-    new_deliveries: NewDeliveries,
-}
-
-impl AcceptCommit {
-    fn only(answer: IntakeAnswer) -> Self {
-        AcceptCommit { answer, new_deliveries: NewDeliveries::default() }
-    }
-}
 
 #[async_trait]
 impl IntakeBackend for Postgres {
@@ -49,11 +37,7 @@ impl IntakeBackend for Postgres {
             WriteMode::Intake,
             terms,
             move |tx| Box::pin(async move { write(tx, request).await }),
-            move |state, written: &mut AcceptCommit| {
-                if let IntakeAnswer::Accepted(events) = &written.answer {
-                    state.publish_accepted(&tenant, events.len(), std::mem::take(&mut written.new_deliveries));
-                }
-            },
+            move |state, written: &mut IntakeCommit<IntakeAnswer>| written.publish(state, &tenant),
         );
         Ok(written.await?.answer)
     }
@@ -74,19 +58,19 @@ struct Intake {
 }
 
 /// Result of an [`Intake`].
-struct IntakeCommit {
+struct CommitOfTenant {
     tenant: TenantId,
-    commit: AcceptCommit,
+    commit: IntakeCommit<IntakeAnswer>,
 }
 
 #[async_trait]
 impl Member for Intake {
-    type Value = IntakeCommit;
+    type Value = CommitOfTenant;
 
     async fn run_all(
         tx: &WriteTx,
         members: &mut [Entry<'_, Self>],
-    ) -> Result<Vec<Result<IntakeCommit, StoreError>>, StoreError> {
+    ) -> Result<Vec<Result<CommitOfTenant, StoreError>>, StoreError> {
         let tenants: HashSet<TenantId> = members.iter().map(|entry| entry.member.tenant.clone()).collect();
         let mut kept = usage::kept_by(tx, &tenants.iter().collect::<Vec<_>>()).await?;
         let mut rows = Vec::with_capacity(members.len());
@@ -100,11 +84,8 @@ impl Member for Intake {
         Ok(results.collect())
     }
 
-    fn publish(state: &HostState, value: &mut IntakeCommit) {
-        let IntakeCommit { tenant, commit } = value;
-        if let IntakeAnswer::Accepted(events) = &commit.answer {
-            state.publish_accepted(tenant, events.len(), std::mem::take(&mut commit.new_deliveries));
-        }
+    fn publish(state: &HostState, value: &mut CommitOfTenant) {
+        value.commit.publish(state, &value.tenant);
     }
 }
 
@@ -116,7 +97,7 @@ impl Intake {
         tx: &WriteTx,
         kept: Option<&mut Kept>,
         all: &mut Vec<(TenantId, NewRows)>,
-    ) -> Result<Option<AcceptCommit>, StoreError> {
+    ) -> Result<Option<IntakeCommit<IntakeAnswer>>, StoreError> {
         let Some(request) = &self.request else { return Ok(None) };
         if !tx.catalog().is_current(&request.tenant, &request.receivers) {
             return Ok(None);
@@ -135,36 +116,39 @@ impl Intake {
         after.1[UsageKind::Events as usize] += of_events;
         after.1[UsageKind::Deliveries as usize] += of_deliveries;
         let caps = request.caps;
-        if after.0 > caps.events || after.1.iter().sum::<u64>() > caps.bytes {
+        if caps.is_exceeded_by(after.0, after.1.iter().sum()) {
             return Err(StoreError::TenantFull(Box::new(caps.of(*kept))));
         }
         *kept = after;
         all.push((self.tenant.clone(), rows));
-        Ok(Some(AcceptCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries }))
+        Ok(Some(IntakeCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries }))
     }
 
     /// Returns the result of the request when all statements have succeeded. A stale request is returned to its caller.
-    fn result(&mut self, commit: Result<Option<AcceptCommit>, StoreError>) -> Result<IntakeCommit, StoreError> {
+    fn result(
+        &mut self,
+        commit: Result<Option<IntakeCommit<IntakeAnswer>>, StoreError>,
+    ) -> Result<CommitOfTenant, StoreError> {
         let commit = match commit? {
             Some(commit) => commit,
             None => {
                 let request = self.request.take().ok_or(StoreError::Stopped)?;
-                AcceptCommit::only(IntakeAnswer::Stale(Box::new(request)))
+                IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request)))
             }
         };
-        Ok(IntakeCommit { tenant: self.tenant.clone(), commit })
+        Ok(CommitOfTenant { tenant: self.tenant.clone(), commit })
     }
 }
 
 /// Writes the events and their deliveries, or returns the answer of the first request.
-async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<AcceptCommit, StoreError> {
+async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<IntakeCommit<IntakeAnswer>, StoreError> {
     if let Some(once) = &request.once
         && let Some(events) = earlier_answer(tx, &request.tenant, once).await?
     {
-        return Ok(AcceptCommit::only(IntakeAnswer::Repetition(events)));
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(events)));
     }
     if !tx.catalog().is_current(&request.tenant, &request.receivers) {
-        return Ok(AcceptCommit::only(IntakeAnswer::Stale(Box::new(request))));
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request))));
     }
     let IntakeRequest { tenant, events, receivers, caps, once, steps, replaces } = request;
     if let Some((_, id)) = &replaces {
@@ -191,7 +175,7 @@ async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<AcceptCommit, Sto
     if let Some((actor, id)) = replaces {
         tx.record(&actor, Some(&tenant), &AuditAction::RejectedRequestResubmit(id)).await?;
     }
-    Ok(AcceptCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries })
+    Ok(IntakeCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries })
 }
 
 /// Returns the answer to an earlier request with the same key, if there was one.
@@ -205,11 +189,7 @@ async fn earlier_answer(
 ) -> Result<Option<Vec<Accepted>>, StoreError> {
     let sql = "SELECT body_sha256, answer FROM idempotency_keys WHERE tenant = $1 AND key = $2";
     let Some(row) = connection.query_opt(sql, &[&&*tenant.0, &request.key]).await? else { return Ok(None) };
-    if row.try_get::<_, &[u8]>(0)? != request.body_sha256 {
-        return Err(StoreError::KeyReused);
-    }
-    let pairs: Vec<(EventId, usize)> = serde_json::from_str(row.try_get(1)?)?;
-    Ok(Some(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect()))
+    request.earlier_answer(row.try_get(0)?, row.try_get(1)?).map(Some)
 }
 
 /// Stores the answer that a repetition gets.
@@ -219,8 +199,7 @@ async fn remember(
     request: &Repeatable,
     accepted: &[Accepted],
 ) -> Result<(), StoreError> {
-    let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
-    let answer = serde_json::to_string(&pairs)?;
+    let answer = answer_text(accepted)?;
     let sql =
         "INSERT INTO idempotency_keys (tenant, key, body_sha256, answer, received_at_ms) VALUES ($1, $2, $3, $4, $5)";
     tx.execute(sql, &[&&*tenant.0, &request.key, &&request.body_sha256[..], &answer, &now_ms()]).await.map(drop)

@@ -54,7 +54,7 @@ async fn later_than(
 ) -> Result<Vec<DuePosition>, StoreError> {
     let is_retry = class as u8 > 0;
     let sql = "SELECT due_at_ms, id FROM deliveries
-               WHERE tenant = $1 AND subscription = $2 AND state = 0 AND (attempts_made > 0) = $3 AND (due_at_ms, id) > ($4, $5)
+               WHERE tenant = $1 AND subscription = $2 AND state = 0 AND (attempts_made > 0) = (SELECT $3::bool) AND (due_at_ms, id) > ($4, $5)
                ORDER BY due_at_ms, id LIMIT $6";
     let found =
         connection.query(sql, &[&&*tenant.0, &subscription.0, &is_retry, &after.0, &after.1, &int(STEP)]).await?;

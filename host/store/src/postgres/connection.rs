@@ -71,22 +71,9 @@ pub(super) fn config(url: &str) -> Result<ConnectionConfig, StoreError> {
     Ok(ConnectionConfig { postgres: config, tls: tls::connector(&tls)? })
 }
 
-/// Connects once, so that a start that cannot reach the server says which one and why.
-///
-/// # Errors
-/// [`StoreError::Unreachable`], and those of [`Connection::open`].
-pub(super) async fn reach(config: &ConnectionConfig) -> Result<(), StoreError> {
-    let Err(error) = config.postgres.connect(config.tls.clone()).await else { return Ok(()) };
-    if let Some(refusal) = tls::refusal(&error) {
-        return Err(refusal);
-    }
-    if !error::is_unreachable(&error) {
-        return Err(error.into());
-    }
-    Err(StoreError::Unreachable {
-        server: servers(&config.postgres),
-        source: DatabaseError::new(DatabaseFault::Other, error),
-    })
+/// Returns the error of a connection that was refused or could not be made.
+fn not_connected(error: tokio_postgres::Error) -> StoreError {
+    tls::refusal(&error).unwrap_or_else(|| error.into())
 }
 
 /// Returns the addresses of a URL as text.
@@ -105,8 +92,26 @@ fn servers(config: &Config) -> String {
 impl Connection {
     /// Connects, and refuses a server or a database that cannot be used.
     pub(super) async fn open(config: &ConnectionConfig) -> Result<Self, StoreError> {
-        let connected = config.postgres.connect(config.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| tls::refusal(&error).unwrap_or_else(|| error.into()))?;
+        Connection::connect(config).await.map_err(not_connected)
+    }
+
+    /// Makes the first connection of a start, as [`Connection::open`] does, with an error for people.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] names the server and the cause.
+    pub(super) async fn first(config: &ConnectionConfig) -> Result<Self, StoreError> {
+        let connected = Connection::connect(config).await;
+        connected.map_err(|error| match tls::refusal(&error) {
+            None if error::is_unreachable(&error) => StoreError::Unreachable {
+                server: servers(&config.postgres),
+                source: DatabaseError::new(DatabaseFault::Other, error),
+            },
+            _ => not_connected(error),
+        })
+    }
+
+    async fn connect(config: &ConnectionConfig) -> Result<Self, tokio_postgres::Error> {
+        let (client, connection) = config.postgres.connect(config.tls.clone()).await?;
         tokio::spawn(async move {
             // The error is returned to the users of the connection as well.
             if let Err(error) = connection.await {

@@ -3,9 +3,10 @@
 use super::Postgres;
 use super::connection::Connection;
 use super::rows::number;
-use super::usage::{self, kept};
+use super::usage::kept;
 use crate::StoreError;
 use crate::backend::tenants::UsageBackend;
+use crate::counted_tables::column;
 use crate::fair_queue::Owner;
 use crate::usage::{TenantContents, Usage, UsageKind};
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ impl UsageBackend for Postgres {
 
 /// Counts the contents of a tenant, which may be being deleted: [`kept`] returns nothing for it then.
 async fn count(connection: &Connection, tenant: &TenantId) -> Result<TenantContents, StoreError> {
-    let bytes = UsageKind::ALL.map(|kind| format!("greatest(l.{}, 0)", usage::column(kind))).join(" + ");
+    let bytes = UsageKind::ALL.map(|kind| format!("greatest(l.{}, 0)", column(kind))).join(" + ");
     let sql = format!(
         "SELECT t.deleting_since_ms, greatest(l.events_kept, 0), {bytes},
                 (SELECT COUNT(*) FROM deliveries WHERE tenant = $1),

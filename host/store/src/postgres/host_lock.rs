@@ -34,7 +34,7 @@ pub(super) struct HostLock {
 impl HostLock {
     /// Connects, and takes the lock. The tables may not exist yet.
     pub(super) async fn take(config: ConnectionConfig) -> Result<(Self, Connection), StoreError> {
-        let connection = open_locked(&config).await?;
+        let connection = locked(Connection::first(&config).await?).await?;
         Ok((HostLock { config, holder: Uuid::new_v4(), is_lost: false }, connection))
     }
 
@@ -51,7 +51,7 @@ impl HostLock {
         if self.is_lost {
             return Err(StoreError::Stopped);
         }
-        let connection = open_locked(&self.config).await?;
+        let connection = locked(Connection::open(&self.config).await?).await?;
         let row = connection.query_one("SELECT holder FROM host", &[]).await?;
         if row.try_get::<_, Option<Uuid>>(0)? != Some(self.holder) {
             self.is_lost = true;
@@ -62,9 +62,8 @@ impl HostLock {
     }
 }
 
-/// Connects, and waits for the lock.
-async fn open_locked(config: &ConnectionConfig) -> Result<Connection, StoreError> {
-    let connection = Connection::open(config).await?;
+/// Waits for the lock.
+async fn locked(connection: Connection) -> Result<Connection, StoreError> {
     for _ in 0..TRIES_MAX {
         let row = connection.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
         if row.try_get(0)? {

@@ -3,10 +3,10 @@
 use super::connection::SqlParams;
 use super::rows::{int, text};
 use super::transaction::WriteTx;
-use super::usage::{DELIVERY_BYTES, EVENT_BYTES};
 use crate::StoreError;
 use crate::backend::intake::NewEvent;
 use crate::claims::Claims;
+use crate::counted_tables::{DELIVERY_BYTES, EVENT_BYTES};
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::store_event::NewDelivery;

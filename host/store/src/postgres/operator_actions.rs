@@ -16,14 +16,15 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
+    cancel_reason, not_pending, require_retriable,
 };
 use crate::fair_queue::Owner;
 use crate::store_event::NewDelivery;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState, Reason};
+use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
-use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
+use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::collections::HashSet;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -176,11 +177,7 @@ async fn retry(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) -
     if had_ended {
         require_room(tx, tenant, tx.share()).await?;
     }
-    let current = tx.catalog().subscription(tenant, subscription);
-    let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
-    if current.state == SubscriptionState::Disabled {
-        return Err(StoreError::Conflict("its subscription is disabled; resume it first".into()));
-    }
+    require_retriable(tx.catalog(), tenant, subscription)?;
     let sql = "UPDATE deliveries SET due_at_ms = $3, awaiting_plugin = false, updated_at_ms = $3,
                       budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
                       age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE $3 END, state = 0
@@ -196,7 +193,7 @@ async fn cancel(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) 
     let sql = "UPDATE deliveries SET state = $3, awaiting_plugin = false, updated_at_ms = $4, reason = $5
                WHERE tenant = $1 AND id = $2 AND state = 0 RETURNING subscription";
     let cancelled = DeliveryState::Cancelled as i16;
-    let reason = Reason::new("cancelled", "cancelled by an operator").to_bounded_json()?;
+    let reason = cancel_reason().to_bounded_json()?;
     let changed = tx.query_opt(sql, &[&&*tenant.0, &id.0, &cancelled, &now_ms(), &reason]).await?;
     let Some(changed) = changed else { return Err(not_cancelled(tx, tenant, id).await?) };
     let subscription = SubscriptionId(changed.try_get(0)?);
@@ -209,7 +206,7 @@ async fn cancel(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) 
 async fn not_cancelled(tx: &WriteTx, tenant: &TenantId, id: DeliveryId) -> Result<StoreError, StoreError> {
     let sql = "SELECT 1 FROM deliveries WHERE tenant = $1 AND id = $2";
     let exists = tx.exists(sql, &[&&*tenant.0, &id.0]).await?;
-    Ok(if exists { StoreError::Conflict("it is no longer pending".into()) } else { StoreError::NotFound("delivery") })
+    Ok(if exists { not_pending() } else { StoreError::NotFound("delivery") })
 }
 
 /// Makes deliveries pending again that are still ended as the selection says. Returns their number.

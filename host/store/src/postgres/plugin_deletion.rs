@@ -14,7 +14,7 @@ use super::transaction::WriteTx;
 use super::{Postgres, rows};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX};
+use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX, is_active, is_in_rollout};
 use crate::backend::tenants::WorkStep;
 use crate::fair_queue::Owner;
 use crate::write_queue::Terms;
@@ -103,12 +103,11 @@ impl PluginDeletionBackend for Postgres {
 async fn require_idle(tx: &WriteTx, tenant: &TenantId, name: &str, sha256: &str) -> Result<(), StoreError> {
     let sql = "SELECT 1 FROM plugins WHERE tenant = $1 AND name = $2 AND active_sha256 = $3";
     if tx.exists(sql, &[&&*tenant.0, &name, &sha256]).await? {
-        let what = "it is the active version: activate another one first, or delete the plugin";
-        return Err(StoreError::Conflict(what.into()));
+        return Err(is_active());
     }
     let sql = "SELECT 1 FROM rollouts WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND ended_reason IS NULL";
     if tx.exists(sql, &[&&*tenant.0, &name, &sha256]).await? {
-        return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
+        return Err(is_in_rollout());
     }
     tx.catalog().require_unpinned(tenant, name, sha256)
 }

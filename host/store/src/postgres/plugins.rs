@@ -14,7 +14,10 @@ use super::transaction::WriteTx;
 use super::{Postgres, rows, sweeps};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{ActiveVersion, PluginBackend, PluginVersion, StoredPlugin};
+use crate::backend::plugins::{
+    ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, has_versions_left, is_whole,
+    no_plugin,
+};
 use crate::backend::upkeep::Changed;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -22,7 +25,6 @@ use bytes::Bytes;
 use hookloom_model::chain::Step;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::{Subscription, TenantId};
-use sha2::{Digest as _, Sha256};
 use tokio_postgres::Row;
 
 #[async_trait]
@@ -84,8 +86,7 @@ impl PluginBackend for Postgres {
         self.write(Owner::from(&tenant), move |tx| {
             Box::pin(async move {
                 if !has_plugin(tx, &tenant.0, &name).await? {
-                    let what = "plugin to add a version to: upload its first version to be active";
-                    return Err(StoreError::NotFound(what));
+                    return Err(no_plugin());
                 }
                 insert_version(tx, &tenant, &name, &version, &component).await?;
                 let action = AuditAction::PluginAddVersion { name: &name, sha256: &version.sha256 };
@@ -236,14 +237,9 @@ async fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: 
     let sql = "SELECT 1 FROM plugin_versions v WHERE v.tenant = $1 AND v.name = $2
                AND NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
     if connection.exists(sql, &[&&*tenant.0, &name]).await? {
-        let what = format!("the plugin {name} was deleted, and some of its versions are left: try again in a moment");
-        return Err(StoreError::Conflict(what));
+        return Err(has_versions_left(name));
     }
     Ok(())
-}
-
-fn is_whole(sha256: &str, component: &[u8]) -> bool {
-    hex::encode(Sha256::digest(component)) == sha256
 }
 
 fn first_text(row: Option<Row>) -> Result<Option<String>, StoreError> {
@@ -302,7 +298,7 @@ pub(super) async fn require_versions(connection: &Connection, subscription: &Sub
             None => has_plugin(connection, tenant, plugin).await?,
         };
         if !is_there {
-            return Err(StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile")));
+            return Err(deleted_meanwhile(plugin));
         }
     }
     Ok(())

@@ -41,11 +41,11 @@ impl ShareCheck {
     /// tenant over its share can make things smaller.
     pub(super) async fn end(self, tx: &WriteTx) -> Result<(), StoreError> {
         let ShareCheck { tenant, share, before } = self;
-        if is_unbounded(share) {
+        if share.is_unbounded() {
             return Ok(());
         }
         let after = usage_of(tx, &tenant, share).await?;
-        if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
+        if share.is_outgrown(before.amounts(), after.amounts()) {
             return Err(StoreError::TenantFull(Box::new(before)));
         }
         Ok(())
@@ -54,21 +54,13 @@ impl ShareCheck {
     /// Returns an error if the tenant exceeds its share with the events that were added.
     pub(super) async fn end_of_events(self, tx: &WriteTx) -> Result<(), StoreError> {
         let ShareCheck { tenant, share, before } = self;
-        if is_unbounded(share) {
+        if share.is_unbounded() {
             return Ok(());
         }
         let after = usage_of(tx, &tenant, share).await?;
-        if after.events <= share.events && after.bytes <= share.bytes {
+        if !share.is_exceeded_by(after.events, after.bytes) {
             return Ok(());
         }
         Err(StoreError::TenantFull(Box::new(before)))
     }
-}
-
-fn is_unbounded(share: Caps) -> bool {
-    share.events == u64::MAX && share.bytes == u64::MAX
-}
-
-fn grows_over(before: u64, after: u64, most: u64) -> bool {
-    after > before && after > most
 }

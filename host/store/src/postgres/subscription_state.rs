@@ -13,6 +13,7 @@ use crate::audit::AuditAction;
 use crate::backend::lanes::AttemptRecord;
 use crate::backend::subscriptions::{StateAnswer, StateBackend, StateRequest};
 use crate::catalog::Receivers;
+use crate::commits::StateCommit;
 use crate::fair_queue::Owner;
 use crate::host_events;
 use crate::state_change::StateEffect;
@@ -22,13 +23,6 @@ use hookloom_model::delivery::{DeliveryState, DueDelivery};
 use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use std::sync::Arc;
 
-/// Outcome of the transaction of a change.
-struct StateCommit {
-    answer: StateAnswer,
-    changed: Option<Arc<Subscription>>,
-    new_deliveries: NewDeliveries,
-}
-
 #[async_trait]
 impl StateBackend for Postgres {
     async fn set_subscription_state(&self, request: StateRequest) -> Result<StateAnswer, StoreError> {
@@ -36,13 +30,7 @@ impl StateBackend for Postgres {
         let written = self.change_then(
             Owner::from(&request.tenant),
             move |tx| Box::pin(async move { write(tx, &request).await }),
-            move |state, written| {
-                if written.answer == StateAnswer::Done {
-                    state.catalog.put_subscriptions(written.changed.iter().cloned().collect());
-                    state.publish_deliveries(std::mem::take(&mut written.new_deliveries));
-                    state.publish_change(id);
-                }
-            },
+            move |state, written: &mut StateCommit| written.publish(state, id),
         );
         Ok(written.await?.answer)
     }
@@ -73,8 +61,7 @@ impl StateBackend for Postgres {
 
 async fn write(tx: &WriteTx, request: &StateRequest) -> Result<StateCommit, StoreError> {
     let StateRequest { actor, tenant, subscription: id, change, cause, receivers } = request;
-    let mut written =
-        StateCommit { answer: StateAnswer::Done, changed: None, new_deliveries: NewDeliveries::default() };
+    let mut written = StateCommit::nothing(StateAnswer::Done);
     if !tx.catalog().is_current(tenant, receivers) {
         written.answer = StateAnswer::Stale;
         return Ok(written);

@@ -5,31 +5,19 @@ use super::new_events::{write_event, write_usual_delivery};
 use super::{Sqlite, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable};
+use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable, answer_text};
 use crate::catalog::Receivers;
+use crate::commits::IntakeCommit;
 use crate::host_state::HostState;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::event::EventId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::cell::LazyCell;
 use uuid::Uuid;
-
-/// Answer of a transaction, and what is published after its commit.
-struct AcceptCommit {
-    answer: IntakeAnswer,
-    new_deliveries: NewDeliveries,
-}
-
-impl AcceptCommit {
-    fn only(answer: IntakeAnswer) -> Self {
-        AcceptCommit { answer, new_deliveries: NewDeliveries::default() }
-    }
-}
 
 #[async_trait]
 impl IntakeBackend for Sqlite {
@@ -37,11 +25,7 @@ impl IntakeBackend for Sqlite {
         let terms = Terms::of_intake(&request);
         let tenant = request.tenant.clone();
         let state = self.state.clone();
-        let then = move |written: &mut AcceptCommit| {
-            if let IntakeAnswer::Accepted(events) = &written.answer {
-                state.publish_accepted(&tenant, events.len(), std::mem::take(&mut written.new_deliveries));
-            }
-        };
+        let then = move |written: &mut IntakeCommit<IntakeAnswer>| written.publish(&state, &tenant);
         let state = self.state.clone();
         let written = match request.replaces.take() {
             None => self.writer.intake(terms, move |tx| write(tx, request, &state), then).await,
@@ -59,16 +43,20 @@ impl IntakeBackend for Sqlite {
 }
 
 /// Writes the events and their deliveries, or returns the answer of the first request. Every error comes before the first change.
-fn write(tx: &IntakeTx<'_, '_>, request: IntakeRequest, state: &HostState) -> Result<AcceptCommit, StoreError> {
+fn write(
+    tx: &IntakeTx<'_, '_>,
+    request: IntakeRequest,
+    state: &HostState,
+) -> Result<IntakeCommit<IntakeAnswer>, StoreError> {
     let tenant = &request.tenant;
     if let Some(once) = &request.once
         && let Some(stored) = tx.find(IntakeStatement::Answer, params![&*tenant.0, once.key], answer_row)?
     {
-        return Ok(AcceptCommit::only(IntakeAnswer::Repetition(stored.answer(once)?)));
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(stored.answer(once)?)));
     }
     tx.require_disk()?;
     if !state.catalog.is_current(tenant, &request.receivers) {
-        return Ok(AcceptCommit::only(IntakeAnswer::Stale(Box::new(request))));
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request))));
     }
     let IntakeRequest { tenant, events, receivers, caps, once, steps, .. } = request;
     let mut new_deliveries = NewDeliveries::default();
@@ -92,7 +80,7 @@ fn write(tx: &IntakeTx<'_, '_>, request: IntakeRequest, state: &HostState) -> Re
         let lacks = accepted.iter().map(|one| one.deliveries).sum();
         fan_out::note(tx, &tenant, id, accepted.iter().map(|one| one.event), lacks)?;
     }
-    Ok(AcceptCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries })
+    Ok(IntakeCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries })
 }
 
 /// Writes the events and their deliveries in the place of a rejected request.
@@ -101,11 +89,11 @@ fn write_instead(
     request: IntakeRequest,
     state: &HostState,
     (actor, id): (Actor, Uuid),
-) -> Result<AcceptCommit, StoreError> {
+) -> Result<IntakeCommit<IntakeAnswer>, StoreError> {
     let tenant = request.tenant.clone();
     if !state.catalog.is_current(&tenant, &request.receivers) {
         let replaces = Some((actor, id));
-        return Ok(AcceptCommit::only(IntakeAnswer::Stale(Box::new(IntakeRequest { replaces, ..request }))));
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(IntakeRequest { replaces, ..request }))));
     }
     rejected::forget(tx, &tenant, id)?;
     let written = write(&tx.intake(), request, state)?;
@@ -140,11 +128,7 @@ fn answer_row(row: &Row<'_>) -> rusqlite::Result<StoredAnswer> {
 
 impl StoredAnswer {
     fn answer(&self, request: &Repeatable) -> Result<Vec<Accepted>, StoreError> {
-        if self.body_sha256 != request.body_sha256 {
-            return Err(StoreError::KeyReused);
-        }
-        let pairs: Vec<(EventId, usize)> = serde_json::from_str(&self.answer)?;
-        Ok(pairs.into_iter().map(|(event, deliveries)| Accepted { event, deliveries }).collect())
+        request.earlier_answer(&self.body_sha256, &self.answer)
     }
 }
 
@@ -155,8 +139,7 @@ fn answer_to(
     request: &Repeatable,
     accepted: &[Accepted],
 ) -> Result<String, StoreError> {
-    let pairs: Vec<(EventId, usize)> = accepted.iter().map(|one| (one.event, one.deliveries)).collect();
-    let answer = serde_json::to_string(&pairs)?;
+    let answer = answer_text(accepted)?;
     tx.count_idempotency_key(tenant, &request.key, &answer);
     Ok(answer)
 }

@@ -1,9 +1,10 @@
 //! Reads of what a tenant keeps: the counted usage, and its contents by a count of every row.
 
 use super::Sqlite;
-use super::usage::{self, kept};
+use super::usage::kept;
 use crate::StoreError;
 use crate::backend::tenants::UsageBackend;
+use crate::counted_tables::column;
 use crate::fair_queue::Owner;
 use crate::usage::TenantContents;
 use crate::usage::{Usage, UsageKind};
@@ -36,7 +37,7 @@ fn count(connection: &Connection, tenant: &TenantId) -> Result<TenantContents, S
         Ok(connection.query_row(&sql, [&*tenant.0], |row| row.get(0))?)
     };
     // `usage::kept` returns nothing for a tenant that is being deleted.
-    let bytes = UsageKind::ALL.map(usage::column).join(" + ");
+    let bytes = UsageKind::ALL.map(column).join(" + ");
     let sql = format!("SELECT MAX(events_kept, 0), MAX({bytes}, 0) FROM ledgers WHERE tenant = ?1");
     let (events, bytes) = connection.query_row(&sql, [&*tenant.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(TenantContents {

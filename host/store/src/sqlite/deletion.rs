@@ -5,7 +5,7 @@ use super::batch::AdminTx;
 use super::credentials::found;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX};
+use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX, is_active, is_in_rollout};
 use crate::backend::tenants::{DeletionBackend, WorkStep};
 use crate::catalog::Catalog;
 use crate::fair_queue::Owner;
@@ -116,13 +116,12 @@ impl PluginDeletionBackend for Sqlite {
             let version = params![&*tenant.0, name, sha256];
             let exists = |sql: &str| Ok::<_, StoreError>(tx.prepare_cached(sql)?.exists(version)?);
             if exists("SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2 AND active_sha256 = ?3")? {
-                let what = "it is the active version: activate another one first, or delete the plugin";
-                return Err(StoreError::Conflict(what.into()));
+                return Err(is_active());
             }
             let in_rollout =
                 "SELECT 1 FROM rollouts WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
             if exists(in_rollout)? {
-                return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
+                return Err(is_in_rollout());
             }
             state.catalog.require_unpinned(&tenant, &name, &sha256)?;
             found(discard(tx, &tenant, &name, Some(&sha256))?, "version of the plugin")?;

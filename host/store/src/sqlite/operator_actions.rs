@@ -11,6 +11,7 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::intake::NewEvent;
 use crate::backend::operator_actions::{
     EndedDeliveries, OperatorBackend, ROWS_READ_MAX, ReplayableEvents, Selected, Span, StepEntry, accepts_deliveries,
+    cancel_reason, not_pending, require_retriable,
 };
 use crate::fair_queue::Owner;
 use crate::store_event::NewDelivery;
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
-use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
+use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use uuid::Uuid;
 
@@ -35,11 +36,7 @@ impl OperatorBackend for Sqlite {
             if had_ended {
                 require_room(tx, &tenant, share)?;
             }
-            let current = state.catalog.subscription(&tenant, subscription);
-            let current = current.ok_or_else(|| StoreError::Conflict("its subscription was deleted".into()))?;
-            if current.state == SubscriptionState::Disabled {
-                return Err(StoreError::Conflict("its subscription is disabled; resume it first".into()));
-            }
+            require_retriable(&state.catalog, &tenant, subscription)?;
             let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0, updated_at_ms = ?3,
                               budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
                               age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
@@ -56,11 +53,12 @@ impl OperatorBackend for Sqlite {
         let subscription = self.subscription_of(tenant.clone(), id).await?;
         let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE deliveries SET state = ?3, awaiting_plugin = 0, updated_at_ms = ?4,
-                              reason = '{\"code\":\"cancelled\",\"message\":\"cancelled by an operator\"}'
+                              reason = ?5
                        WHERE tenant = ?1 AND id = ?2 AND state = 0";
             let cancelled = DeliveryState::Cancelled as u8;
-            match tx.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms()])? {
-                0 => Err(StoreError::Conflict("it is no longer pending".into())),
+            let reason = cancel_reason().to_bounded_json()?;
+            match tx.execute(sql, params![&*tenant.0, id.0, cancelled, now_ms(), reason])? {
+                0 => Err(not_pending()),
                 _ => {
                     tx.count_pending(&tenant, subscription, -1);
                     tx.record(&actor, Some(&tenant), &AuditAction::DeliveryCancel(id))

@@ -5,7 +5,10 @@ use super::share::within_share;
 use super::{Sqlite, sweeps};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{ActiveVersion, PluginBackend, PluginVersion, StoredPlugin};
+use crate::backend::plugins::{
+    ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, has_versions_left, is_whole,
+    no_plugin,
+};
 use crate::backend::upkeep::Changed;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -14,7 +17,6 @@ use hookloom_model::chain::Step;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::{Subscription, TenantId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
 
 #[async_trait]
 impl PluginBackend for Sqlite {
@@ -48,7 +50,7 @@ impl PluginBackend for Sqlite {
         let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "SELECT 1 FROM plugins WHERE tenant = ?1 AND name = ?2";
             if !tx.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
-                return Err(StoreError::NotFound("plugin to add a version to: upload its first version to be active"));
+                return Err(no_plugin());
             }
             within_share(tx, &tenant, share, |tx| insert_version(tx, &tenant, &name, &version, &component))?;
             let action = AuditAction::PluginAddVersion { name: &name, sha256: &version.sha256 };
@@ -222,10 +224,6 @@ fn stored_component(connection: &Connection, sha256: &str) -> rusqlite::Result<O
     statement.query_row([sha256], |row| row.get(0)).optional()
 }
 
-fn is_whole(sha256: &str, component: &[u8]) -> bool {
-    hex::encode(Sha256::digest(component)) == sha256
-}
-
 /// Returns the sha256 of every component whose bytes do not match it.
 pub(super) fn damaged_components(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut names = connection.prepare("SELECT sha256 FROM components ORDER BY sha256")?;
@@ -264,8 +262,7 @@ fn refuse_while_deleted(connection: &Connection, tenant: &TenantId, name: &str) 
     let sql = "SELECT 1 FROM plugin_versions v WHERE tenant = ?1 AND name = ?2
                AND NOT EXISTS (SELECT 1 FROM plugins p WHERE p.tenant = v.tenant AND p.name = v.name) LIMIT 1";
     if connection.prepare_cached(sql)?.exists(params![&*tenant.0, name])? {
-        let what = format!("the plugin {name} was deleted, and some of its versions are left: try again in a moment");
-        return Err(StoreError::Conflict(what));
+        return Err(has_versions_left(name));
     }
     Ok(())
 }
@@ -281,7 +278,7 @@ pub(super) fn require_versions(connection: &Connection, subscription: &Subscript
                 .exists(params![&*tenant.0, &**plugin])?,
         };
         if !is_there {
-            return Err(StoreError::Conflict(format!("the plugin {plugin} or its version was deleted meanwhile")));
+            return Err(deleted_meanwhile(plugin));
         }
     }
     Ok(())

@@ -4,9 +4,9 @@
 //! [`pruning_beside_damage`](super::pruning_beside_damage) next to a damaged row.
 
 use super::batch::AdminTx;
-use super::rows::EVENT_BYTES;
 use crate::StoreError;
 use crate::backend::upkeep::PruneStep;
+use crate::counted_tables::EVENT_BYTES;
 use hookloom_model::clock;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::event::EventId;

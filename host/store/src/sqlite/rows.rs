@@ -13,18 +13,13 @@
 //! A row that is refused rolls the transaction back (`OR ROLLBACK`). To undo only the statement, SQLite would first copy every page
 //! that it touches.
 
+use crate::counted_tables::{DELIVERY_BYTES, EVENT_BYTES};
 use crate::order_key::OrderKey;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::TenantId;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use std::sync::{Arc, LazyLock};
-
-/// Counted size of an event besides its texts, in bytes: the other columns and the entries of its indexes.
-pub(super) const EVENT_BYTES: u64 = 160;
-
-/// Counted size of a delivery besides its texts, in bytes.
-pub(super) const DELIVERY_BYTES: u64 = 320;
 
 /// Numbers of rows with a prepared statement, largest first.
 const SIZES: [usize; 3] = [16, 4, 1];

@@ -25,12 +25,8 @@ pub(super) fn within_share<T>(
     if after.bytes > before.bytes {
         tx.require_disk()?;
     }
-    if grows_over(before.bytes, after.bytes, share.bytes) || grows_over(before.events, after.events, share.events) {
+    if share.is_outgrown(before.amounts(), after.amounts()) {
         return Err(StoreError::TenantFull(Box::new(before)));
     }
     Ok(value)
-}
-
-fn grows_over(before: u64, after: u64, most: u64) -> bool {
-    after > before && after > most
 }

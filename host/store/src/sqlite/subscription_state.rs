@@ -10,6 +10,7 @@ use crate::audit::AuditAction;
 use crate::backend::lanes::AttemptRecord;
 use crate::backend::subscriptions::{StateAnswer, StateBackend, StateRequest};
 use crate::catalog::Receivers;
+use crate::commits::StateCommit;
 use crate::host_events;
 use crate::host_state::HostState;
 use crate::state_change::StateEffect;
@@ -21,13 +22,6 @@ use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
-/// Outcome of the transaction of a change.
-struct StateCommit {
-    answer: StateAnswer,
-    changed: Option<Arc<Subscription>>,
-    new_deliveries: NewDeliveries,
-}
-
 #[async_trait]
 impl StateBackend for Sqlite {
     async fn set_subscription_state(&self, request: StateRequest) -> Result<StateAnswer, StoreError> {
@@ -36,13 +30,7 @@ impl StateBackend for Sqlite {
         let state = self.state.clone();
         let write = move |tx: &AdminTx<'_, '_>| write(tx, &request, &state);
         let state = self.state.clone();
-        let then = move |written: &mut StateCommit| {
-            if written.answer == StateAnswer::Done {
-                state.catalog.put_subscriptions(written.changed.iter().cloned().collect());
-                state.publish_deliveries(std::mem::take(&mut written.new_deliveries));
-                state.publish_change(id);
-            }
-        };
+        let then = move |written: &mut StateCommit| written.publish(&state, id);
         Ok(self.writer.change(terms, write, then).await?.answer)
     }
 
@@ -67,8 +55,7 @@ impl StateBackend for Sqlite {
 
 fn write(tx: &AdminTx<'_, '_>, request: &StateRequest, state: &HostState) -> Result<StateCommit, StoreError> {
     let StateRequest { actor, tenant, subscription: id, change, cause, receivers } = request;
-    let mut written =
-        StateCommit { answer: StateAnswer::Done, changed: None, new_deliveries: NewDeliveries::default() };
+    let mut written = StateCommit::nothing(StateAnswer::Done);
     if !state.catalog.is_current(tenant, receivers) {
         written.answer = StateAnswer::Stale;
         return Ok(written);

@@ -5,7 +5,7 @@
 use super::{delete_version_row, versions_of};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX};
+use crate::backend::plugins::{PluginDeletionBackend, VERSIONS_RECORDED_MAX, is_active, is_in_rollout};
 use crate::backend::tenants::WorkStep;
 use crate::memory::Memory;
 use crate::memory::share::record;
@@ -44,12 +44,11 @@ impl PluginDeletionBackend for Memory {
         let write = move |tables: &mut MemoryTables| {
             let key = (tenant.clone(), name.clone());
             if tables.plugins.get(&key).is_some_and(|plugin| plugin.active_sha256 == sha256) {
-                let what = "it is the active version: activate another one first, or delete the plugin";
-                return Err(StoreError::Conflict(what.into()));
+                return Err(is_active());
             }
             let rollout = tables.rollouts.get(&key).filter(|rollout| rollout.ended_reason.is_none());
             if rollout.is_some_and(|rollout| rollout.sha256 == sha256) {
-                return Err(StoreError::Conflict("it is a canary or a shadow: end that first".into()));
+                return Err(is_in_rollout());
             }
             self.state.catalog.require_unpinned(&tenant, &name, &sha256)?;
             if discard(tables, &tenant, &name, Some(&sha256)) == 0 {

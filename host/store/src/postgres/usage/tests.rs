@@ -67,8 +67,9 @@ async fn check_usage(connection: &Connection) -> Result<(), StoreError> {
 /// Counts the rows of all tables by tenant.
 async fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKind>, StoreError> {
     let mut found: HashMap<TenantId, BytesByKind> = HashMap::new();
-    for counted in &COUNTED {
-        let UsageTable { table, tenant, kind, .. } = counted;
+    for counted in usage_tables() {
+        let CountedTable { table, kind, .. } = counted.counted;
+        let tenant = counted.counted.tenant_of(ROW);
         let sizes = [counted.bytes(), counted.part_bytes()];
         let sql =
             format!("SELECT {tenant}, sum({})::int8, sum({})::int8 FROM {table} r GROUP BY 1", sizes[0], sizes[1]);

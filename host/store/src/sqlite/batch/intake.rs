@@ -7,8 +7,9 @@
 use super::{Count, Transaction};
 use crate::StoreError;
 use crate::caps::Caps;
+use crate::counted_tables::IDEMPOTENCY_KEY_BYTES;
 use crate::sqlite::rows::{DeliveryRow, EventRow};
-use crate::sqlite::usage::{self, IDEMPOTENCY_KEY_BYTES};
+use crate::sqlite::usage;
 use crate::usage::UsageKind;
 use hookloom_model::subscription::TenantId;
 use rusqlite::{OptionalExtension as _, Params, Row};
@@ -103,7 +104,7 @@ impl IntakeTx<'_, '_> {
             None => *kept.before.insert(self.kept_before(tenant)?),
         };
         let added: u64 = kept.bytes.iter().sum();
-        if events.saturating_add(kept.events) <= share.events && bytes.saturating_add(added) <= share.bytes {
+        if !share.is_exceeded_by(events.saturating_add(kept.events), bytes.saturating_add(added)) {
             return Ok(());
         }
         let before = usage::kept(self.0.connection, tenant)?.ok_or(StoreError::NotFound("tenant"))?;

@@ -6,7 +6,7 @@
 
 use super::{Count, HotStatement, Transaction};
 use crate::backend::lanes::OutcomeColumns;
-use crate::sqlite::usage::ATTEMPT_BYTES;
+use crate::counted_tables::ATTEMPT_BYTES;
 use crate::usage::UsageKind;
 use hookloom_model::delivery::{DeliveryState, DueDelivery};
 use hookloom_model::subscription::TenantId;
