@@ -3,13 +3,9 @@
 //! # Guarantees
 //! - A server listens only on a socket in its own temporary folder. No other server of the machine is used or changed.
 //! - It ends with the process of the tests, also if that is killed: a shell that waits for the end of its input ends it.
-//!
-//! # Limits
-//! The programs of PostgreSQL must be installed: those in `$TEST_POSTGRES_BIN`, or else the newest in
-//! `/usr/lib/postgresql`. `cargo xtask test` installs them.
 
 use super::{PATIENCE, root, until};
-use std::os::unix::fs::chown;
+use hookloom_postgres_server::{initialised, programs, unprivileged};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
@@ -23,9 +19,6 @@ const STORE_VARIABLE: &str = "TEST_STORE";
 
 /// File in the folder of a host with the name of its database.
 const DATABASE: &str = "database";
-
-/// Number of the user `nobody`, as which a server runs if the tests run as root, which it refuses.
-const NOBODY: u32 = 65_534;
 
 /// Starts the server ($1: folder of the programs, $2: folder of the server) and ends it at the end of the input.
 const GUARD: &str = r#"
@@ -47,14 +40,7 @@ impl Postgres {
     /// Starts a server that flushes its commits.
     pub(crate) async fn start() -> Postgres {
         let programs = programs();
-        let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().unwrap();
-        if rustix::process::geteuid().is_root() {
-            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        let mut initdb = unprivileged(&programs.join("initdb"), folder.path());
-        initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
-        let made = initdb.arg(folder.path().join("data")).output().await.unwrap();
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let folder = tokio::task::spawn_blocking(|| initialised("postgres")).await.unwrap();
         let guard = begin(&programs, folder.path());
         let server = Postgres { folder, programs, guard };
         server.answers().await;
@@ -159,33 +145,8 @@ pub(super) async fn instead_of_sqlite(folder: &Arc<TempDir>) -> Option<String> {
 }
 
 fn begin(programs: &Path, folder: &Path) -> Child {
-    let mut guard = unprivileged(Path::new("/bin/sh"), folder);
+    let mut guard = Command::from(unprivileged(Path::new("/bin/sh")));
+    guard.current_dir(folder);
     guard.args(["-c", GUARD, "sh"]).arg(programs).arg(folder).process_group(0);
-    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(false).spawn().unwrap()
-}
-
-/// Returns a command that runs as a user who may run a server.
-fn unprivileged(program: &Path, folder: &Path) -> Command {
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        let [user, group] = ["reuid", "regid"].map(|id| format!("--{id}={NOBODY}"));
-        command.args([&user[..], &group[..], "--clear-groups"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
-    command.current_dir(folder);
-    command
-}
-
-/// Returns the folder of the programs of PostgreSQL.
-fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN") {
-        return folder.into();
-    }
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect(
-        "PostgreSQL in /usr/lib/postgresql, or its programs in $TEST_POSTGRES_BIN: `cargo xtask test` unpacks them",
-    );
-    let versions = versions.filter_map(|version| version.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    PathBuf::from(format!("/usr/lib/postgresql/{}/bin", versions.max().expect("a version of PostgreSQL")))
+    guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

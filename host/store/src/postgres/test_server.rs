@@ -6,22 +6,19 @@
 //! - It ends with the process of the tests, also if that is killed: it is started by a shell that waits for the end of its input.
 //!
 //! # Limits
-//! The programs of PostgreSQL must be installed: those in `$TEST_POSTGRES_BIN`, or else the newest in
-//! `/usr/lib/postgresql`. Nothing is flushed, so the tests cannot lose power.
+//! Nothing is flushed, so the tests cannot lose power.
 
 use super::{connection, schema};
+use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
-
-/// Number of the user `nobody`, as which the server runs if the tests run as root, which it refuses.
-const NOBODY: u32 = 65_534;
 
 /// Database with the schema, which others are copied from.
 const TEMPLATE: &str = "hookloom_template";
@@ -146,15 +143,8 @@ impl TestServer {
     /// Starts a server with further options, and with files in its folder of data.
     fn start_with(options: &[&str], port: u16, files: &[(&str, &str)]) -> Self {
         let programs = programs();
-        let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().expect("a folder").keep();
-        if is_root() {
-            chown(&folder, Some(NOBODY), Some(NOBODY)).expect("a folder of the server's user");
-        }
+        let folder = initialised("hookloom").keep();
         let data = folder.join("data");
-        let mut initdb = unprivileged(&programs.join("initdb"));
-        initdb.args(["--auth=trust", "--username=hookloom", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
-        let made = initdb.arg(&data).current_dir(&folder).output().expect("initdb");
-        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         files.iter().for_each(|(name, text)| write_private(&data.join(name), text));
         let mut guard = unprivileged(Path::new("/bin/sh"));
         guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).args(options).current_dir(&folder);
@@ -213,40 +203,10 @@ fn write_private(path: &Path, text: &str) {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path).expect("a new file");
     file.write_all(text.as_bytes()).expect("written");
-    if is_root() {
-        chown(path, Some(NOBODY), Some(NOBODY)).expect("a file of the server's user");
-    }
+    give_away(path);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(future)
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-/// Returns a command that runs as a user who may run a server.
-fn unprivileged(program: &Path) -> Command {
-    if !is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    let [user, group] = ["reuid", "regid"].map(|id| format!("--{id}={NOBODY}"));
-    command.args([&user[..], &group[..], "--clear-groups"]).arg(program);
-    command
-}
-
-/// Returns the folder of the programs of PostgreSQL.
-fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("TEST_POSTGRES_BIN") {
-        return folder.into();
-    }
-    let versions = std::fs::read_dir("/usr/lib/postgresql").expect(
-        "PostgreSQL in /usr/lib/postgresql, or its programs in $TEST_POSTGRES_BIN: `cargo xtask test` unpacks them",
-    );
-    let versions = versions.filter_map(|version| version.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let newest = versions.max().expect("a version of PostgreSQL");
-    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
 }
