@@ -8,6 +8,7 @@
 //! transactions; an event that arrives alone costs more.
 
 mod load;
+mod throughput;
 
 use super::connection::Connection;
 use load::{Load, accept_and_record};

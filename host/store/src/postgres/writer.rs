@@ -35,6 +35,10 @@ use uuid::Uuid;
 /// Maximum number of outcomes in one commit, and of other writes.
 const BATCH_MAX: usize = 256;
 
+/// Begins a transaction whose statements keep to indexes. The server plans a statement once, perhaps while a table is almost empty, and
+/// would go on to read the whole table for a few rows when it has grown.
+const BEGIN: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+
 /// Time between two tries to reach a server whose answer was lost.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
@@ -235,7 +239,7 @@ async fn last_transaction(connection: &Connection) -> Result<Option<Uuid>, Store
 
 /// Runs writes in a transaction and commits it, unless all of them failed.
 async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<(), Uncommitted> {
-    tx.batch_execute("BEGIN").await?;
+    tx.batch_execute(BEGIN).await?;
     let is_single = batch.len() == 1;
     let mut kept = if is_single { 0 } else { together::run_together(tx, batch).await? };
     for job in batch.iter_mut().filter(|job| job.result().is_none()) {

@@ -60,14 +60,6 @@ impl Load {
         due
     }
 
-    /// Records at once that deliveries succeeded.
-    pub(super) async fn record(&self, due: Vec<Due>) {
-        let recorded = due.into_iter().map(|due| self.store.finish(due.claim, Arc::new(success())));
-        for recorded in join_all(recorded).await {
-            recorded.expect("recorded");
-        }
-    }
-
     fn event(&mut self) -> NewEvent {
         self.next_entity += 1;
         NewEvent {
@@ -79,12 +71,27 @@ impl Load {
     }
 }
 
-/// Accepts events and records their attempts, in groups.
-pub(super) async fn accept_and_record(load: &mut Load, events: usize, group: usize) {
-    for _ in 0..events / group {
-        let due = load.accept(group).await;
-        load.record(due).await;
+/// Records at once that deliveries succeeded.
+async fn record(store: &Store, due: Vec<Due>) {
+    let recorded = due.into_iter().map(|due| store.finish(due.claim, Arc::new(success())));
+    for recorded in join_all(recorded).await {
+        recorded.expect("recorded");
     }
+}
+
+/// Accepts events and records their attempts, in groups. The attempts of a group are recorded while the next one is accepted.
+pub(super) async fn accept_and_record(load: &mut Load, events: usize, group: usize) {
+    let store = load.store.clone();
+    let mut due = load.accept(group).await;
+    for _ in 1..events / group {
+        let recorded = tokio::spawn({
+            let store = store.clone();
+            async move { record(&store, due).await }
+        });
+        due = load.accept(group).await;
+        recorded.await.expect("recorded");
+    }
+    record(&store, due).await;
 }
 
 /// Returns a first attempt that succeeded.
