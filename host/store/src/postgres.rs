@@ -13,8 +13,6 @@
 //! - The server watches its disk and its pages: there is no disk reserve, no damage report and no repair. A full disk is
 //!   [`StoreError::Commit`] with its fault.
 //! - An outage of the server is [`StoreError::Unavailable`]; [`StoreError::Unknown`] says that a commit may have happened.
-//!
-#![allow(unused_variables, dead_code, clippy::todo, reason = "operations that are not written yet")]
 
 mod accept;
 mod backlog;
@@ -94,7 +92,6 @@ pub struct Postgres {
     readers: Readers,
     /// Separate readers for lanes, so that queries of tenants do not delay deliveries.
     lane_readers: Readers,
-    state: Arc<HostState>,
     vault: Arc<Vault>,
     pending: Arc<PendingCounts>,
     limits: StoreLimits,
@@ -117,13 +114,12 @@ impl Postgres {
         clock_steps::follow_newest(&connection).await?;
         load_catalog::load(&connection, &vault, &state.catalog).await?;
         let pending = Arc::new(backlog::count_pending(&connection).await?);
-        let context = WriterContext { state: state.clone(), pending: pending.clone(), share: limits.share };
+        let context = WriterContext { state, pending: pending.clone(), share: limits.share };
         Ok(Postgres {
             writer: Writer::start(lock, connection, context),
             readers: Readers::new(config.clone(), limits.query_time_max),
             // A lane cannot narrow its query, and its page size bounds the read.
             lane_readers: Readers::new(config, limits.query_time_max.max(LANE_TIME_MAX)),
-            state,
             vault,
             pending,
             limits,
