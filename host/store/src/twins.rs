@@ -1,10 +1,10 @@
-//! Two stores that do the same and must answer the same: one on SQLite, one in memory.
+//! Stores that do the same and must answer the same: one in memory, and one on SQLite or PostgreSQL.
 //!
 //! # Theory of operation
-//! A case is a sequence of operations. Both stores run each of them, under one clock that only the test turns, and their answers are
+//! A case is a sequence of operations. All stores run each of them, under one clock that only the test turns, and their answers are
 //! compared as texts. Ids and credentials are random, so each store has its own: in the texts of a store, each is replaced by a name
 //! with the number of its first appearance. The texts are the same only if the ids correspond. A difference is a fault of one of the
-//! two stores; what is right follows from the traits of [`backend`](crate::backend).
+//! stores; what is right follows from the traits of [`backend`](crate::backend).
 //!
 //! New ids follow each other in the whole process, whatever the clock, so other tests would shift their times. The comparison runs in
 //! a process of its own.
@@ -34,8 +34,9 @@ use side::TwinSide;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use survey::Survey;
 
-/// Number of steps after which both stores are read completely.
+/// Number of steps after which all stores are read completely.
 const SURVEY_EVERY: usize = 6;
 
 /// Time between the beginnings of two cases, in milliseconds, more than a case turns the clock. Ids grow over all cases.
@@ -47,19 +48,35 @@ const PAUSES_MS: [i64; 8] = [10, 1_000, 7_000, 90_000, 3_600_000, 7_200_000, 86_
 /// Beginning of the next case, in milliseconds since the epoch.
 static NEXT_CASE_MS: AtomicI64 = AtomicI64::new(20_833 * 86_400_000);
 
-/// Two stores, and the clock that they share.
+/// Backend of a store.
+#[derive(Clone, Copy, Debug)]
+enum TwinKind {
+    Memory,
+    Sqlite,
+    Postgres,
+}
+
+/// Stores of a case, and the clock that they share.
 struct Twins {
     clock: Arc<ManualClock>,
-    sqlite: TwinSide,
-    memory: TwinSide,
+    kinds: Vec<TwinKind>,
+    sides: Vec<TwinSide>,
 }
 
 impl Twins {
-    async fn new(clock: Arc<ManualClock>, share: Caps) -> Self {
-        Twins { clock, sqlite: TwinSide::on_sqlite(share).await, memory: TwinSide::in_memory(share).await }
+    async fn new(clock: Arc<ManualClock>, kinds: &[TwinKind], share: Caps) -> Self {
+        let mut sides = Vec::new();
+        for kind in kinds {
+            sides.push(match kind {
+                TwinKind::Memory => TwinSide::in_memory(share).await,
+                TwinKind::Sqlite => TwinSide::on_sqlite(share).await,
+                TwinKind::Postgres => TwinSide::on_postgres(share).await,
+            });
+        }
+        Twins { clock, kinds: kinds.to_vec(), sides }
     }
 
-    /// Runs a step on both stores, and returns a description of the first difference.
+    /// Runs a step on all stores, and returns a description of the first difference.
     async fn take(&mut self, step: &TwinStep) -> Result<(), String> {
         // Things are made at different times, so that lists by time have an order.
         self.clock.pass(1);
@@ -69,46 +86,58 @@ impl Twins {
             TwinWhat::SetForward => self.clock.set_wall(PAUSES_MS[step.pick]),
             _ => {}
         }
-        differs("answer", &self.sqlite.act(step).await, &self.memory.act(step).await)?;
-        differs("published", &self.sqlite.published(), &self.memory.published())
+        let mut answers = Vec::new();
+        for side in &mut self.sides {
+            answers.push(side.act(step).await);
+        }
+        self.differs("answer", &answers)?;
+        let published: Vec<String> = self.sides.iter_mut().map(TwinSide::published).collect();
+        self.differs("published", &published)
     }
 
-    /// Reads everything from both stores, and returns a description of the first difference.
+    /// Reads everything from all stores, and returns a description of the first difference.
     async fn survey(&mut self) -> Result<(), String> {
-        let [sqlite, memory] = [self.sqlite.survey().await, self.memory.survey().await];
-        for ((what, one), (_, other)) in sqlite.iter().zip(&memory) {
-            differs(what, one, other)?;
-            if *what == survey::LAW && one != "true" {
-                let ledgers: Vec<_> = sqlite.iter().filter(|(what, _)| *what == "ledger").collect();
-                return Err(format!("the law of the ledger does not hold in both stores: {ledgers:?}"));
+        let mut surveys = Vec::new();
+        for side in &mut self.sides {
+            surveys.push(side.survey().await);
+        }
+        for (index, (what, answer)) in surveys[0].iter().enumerate() {
+            // A store with fewer things has fewer answers.
+            let answer_of = |survey: &Survey| survey.get(index).map(|(_, answer)| answer.clone()).unwrap_or_default();
+            let answers: Vec<String> = surveys.iter().map(answer_of).collect();
+            self.differs(what, &answers)?;
+            if *what == survey::LAW && answer != "true" {
+                let ledgers: Vec<_> = surveys[0].iter().filter(|(what, _)| *what == "ledger").collect();
+                return Err(format!("the law of the ledger does not hold in any store: {ledgers:?}"));
             }
         }
         Ok(())
     }
-}
 
-/// Returns an error with both texts, unless they are the same.
-fn differs(what: &str, sqlite: &str, memory: &str) -> Result<(), String> {
-    if sqlite == memory {
-        return Ok(());
+    /// Returns an error with two of the texts, unless all are the same.
+    fn differs(&self, what: &str, answers: &[String]) -> Result<(), String> {
+        let first = &answers[0];
+        let Some(index) = answers.iter().position(|answer| answer != first) else { return Ok(()) };
+        let other = &answers[index];
+        let same = first.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+        let near = |text: &str| {
+            let from = text.floor_char_boundary(same.saturating_sub(300));
+            let to = text.floor_char_boundary((same + 300).min(text.len()));
+            text[from..to].to_owned()
+        };
+        let [one, two] = [self.kinds[0], self.kinds[index]];
+        Err(format!("{what} differs at {same}:\n  {one:?}: …{}…\n  {two:?}: …{}…", near(first), near(other)))
     }
-    let same = sqlite.bytes().zip(memory.bytes()).take_while(|(one, other)| one == other).count();
-    let near = |text: &str| {
-        let from = text.floor_char_boundary(same.saturating_sub(300));
-        let to = text.floor_char_boundary((same + 300).min(text.len()));
-        text[from..to].to_owned()
-    };
-    Err(format!("{what} differs at {same}:\n  sqlite: …{}…\n  memory: …{}…", near(sqlite), near(memory)))
 }
 
-/// Runs steps on two new stores, and describes the first difference.
-fn compare(events_max: Option<u64>, steps: &[TwinStep]) -> Result<(), TestCaseError> {
+/// Runs steps on new stores, and describes the first difference.
+fn compare(kinds: &[TwinKind], events_max: Option<u64>, steps: &[TwinStep]) -> Result<(), TestCaseError> {
     let clock = Arc::new(ManualClock::at(NEXT_CASE_MS.fetch_add(CASE_MS, Ordering::Relaxed)));
     let _entered = clock::enter(Some(clock.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let share = events_max.map_or(Caps::NONE, |events| Caps { events, ..Caps::NONE });
     runtime.block_on(async {
-        let mut twins = Twins::new(clock, share).await;
+        let mut twins = Twins::new(clock, kinds, share).await;
         for (index, step) in steps.iter().enumerate() {
             let mut found = twins.take(step).await;
             if found.is_ok() && (index % SURVEY_EVERY == SURVEY_EVERY - 1 || index + 1 == steps.len()) {
@@ -130,25 +159,38 @@ fn told(events_max: Option<u64>, steps: &[TwinStep], difference: &str) -> String
     text + difference
 }
 
+/// Returns a strategy for the share of a tenant, in events. None: no limit.
+fn shares() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![3 => Just(None), 1 => (2_u64..14).prop_map(Some)]
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..cases() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..cases(48) })]
 
     #[test]
     #[ignore = "shifts the ids of other tests: runs in a process of its own"]
-    fn compared(
-        events_max in prop_oneof![3 => Just(None), 1 => (2_u64..14).prop_map(Some)],
-        steps in steps(48),
-    ) {
-        compare(events_max, &steps)?;
+    fn sqlite_compared(events_max in shares(), steps in steps(48)) {
+        compare(&[TwinKind::Memory, TwinKind::Sqlite], events_max, &steps)?;
     }
 }
 
-/// Returns the settings of the test: 48 cases, unless the environment says otherwise.
-fn cases() -> ProptestConfig {
+proptest! {
+    // Each case makes a database and waits for each statement.
+    #![proptest_config(ProptestConfig { max_shrink_iters: 400, ..cases(24) })]
+
+    #[test]
+    #[ignore = "shifts the ids of other tests: runs in a process of its own"]
+    fn postgres_compared(events_max in shares(), steps in steps(48)) {
+        compare(&[TwinKind::Memory, TwinKind::Postgres], events_max, &steps)?;
+    }
+}
+
+/// Returns the settings of a test with this number of cases, unless the environment says otherwise.
+fn cases(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     match std::env::var("PROPTEST_CASES") {
         Ok(_) => default,
-        Err(_) => ProptestConfig { cases: 48, ..default },
+        Err(_) => ProptestConfig { cases, ..default },
     }
 }
 
@@ -163,12 +205,17 @@ fn run_alone(name: &str) {
 }
 
 #[test]
-fn both_stores_answer_the_same() {
-    run_alone("compared");
+fn memory_and_sqlite_answer_the_same() {
+    run_alone("sqlite_compared");
 }
 
 #[test]
-fn both_stores_answer_the_same_when_work_takes_steps() {
+fn memory_and_postgres_answer_the_same() {
+    run_alone("postgres_compared");
+}
+
+#[test]
+fn all_stores_answer_the_same_when_work_takes_steps() {
     run_alone("compared_in_bulk");
 }
 
@@ -194,6 +241,6 @@ fn compared_in_bulk() {
     ];
     for plan in plans {
         let steps = [&accept[..], plan].concat();
-        compare(None, &steps).expect("no difference");
+        compare(&[TwinKind::Memory, TwinKind::Sqlite, TwinKind::Postgres], None, &steps).expect("no difference");
     }
 }

@@ -131,6 +131,6 @@ pub trait HistoryBackend: Send + Sync {
     /// Returns the last event of the same entity that was accepted before another one. None: there was none, or it has been pruned.
     async fn previous(&self, tenant: TenantId, event: &Event) -> Result<Option<Arc<Event>>, StoreError>;
 
-    /// Returns the event of a delivery. None: both are gone.
+    /// Returns the event of a delivery. None: both are gone. For some seconds after that, a backend may return the event from a cache.
     async fn event_of(&self, delivery: &DueDelivery) -> Result<Option<Arc<Event>>, StoreError>;
 }

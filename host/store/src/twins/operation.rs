@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-/// Operation on both stores. The numbers are small, so that a case shrinks well.
+/// Operation on all stores. The numbers are small, so that a case shrinks well.
 #[derive(Clone, Debug)]
 pub(super) struct TwinStep {
     /// Number of the tenant.

@@ -133,7 +133,10 @@ impl TwinSide {
         text += &told(earlier.map(|found| found.into_iter().collect::<std::collections::BTreeMap<_, _>>()));
         let attempts = store.attempts_of_event(tenant.clone(), id).await;
         text += &told(attempts.map(|found| found.into_iter().collect::<std::collections::BTreeMap<_, _>>()));
-        if let Some((delivery, _)) = self.recorded.get(step.pick) {
+        // A store may have an event that is gone in a cache.
+        if let Some((delivery, _)) = self.recorded.get(step.pick)
+            && store.event(delivery.tenant.clone(), delivery.event).await.is_ok()
+        {
             text += &told(store.event_of(delivery).await);
         }
         text

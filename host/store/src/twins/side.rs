@@ -1,9 +1,10 @@
-//! One of the two stores, with what a host keeps besides it: claims, earlier settings, cookies and links.
+//! One of the stores, with what a host keeps besides it: claims, earlier settings, cookies and links.
 
 use super::names::TwinNames;
 use super::operation::{TwinStep, TwinWhat};
 use crate::backend::lanes::AttemptRecord;
 use crate::memory::MemoryDisk;
+use crate::postgres::test_server::TestDatabase;
 use crate::{Actor, Caps, Due, Store, StoreError, StoreEvent, StoreLimits, TenantChange};
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::subscription::{Subscription, TenantId};
@@ -33,20 +34,22 @@ const BEGINNING: [(TwinWhat, usize, usize); 6] = [
 enum TwinDisk {
     Folder(TempDir),
     Memory(MemoryDisk),
+    Database(TestDatabase),
 }
 
 impl TwinDisk {
-    fn open(&self, share: Caps) -> (Arc<Store>, UnboundedReceiver<StoreEvent>) {
+    async fn open(&self, share: Caps) -> (Arc<Store>, UnboundedReceiver<StoreEvent>) {
         let limits = StoreLimits { share, ..StoreLimits::default() };
         let opened = match self {
             TwinDisk::Folder(folder) => Store::open_with(Path::new(folder.path()), limits),
             TwinDisk::Memory(disk) => Store::open_in_memory(disk.clone(), limits, None),
+            TwinDisk::Database(database) => Store::open_postgres(&database.url(), &database.master_key(), limits).await,
         };
         opened.expect("a store")
     }
 }
 
-/// One store of two.
+/// One store of several.
 pub(super) struct TwinSide {
     disk: TwinDisk,
     pub(super) share: Caps,
@@ -71,9 +74,13 @@ impl TwinSide {
         TwinSide::on(TwinDisk::Memory(MemoryDisk::default()), share).await
     }
 
+    pub(super) async fn on_postgres(share: Caps) -> Self {
+        TwinSide::on(TwinDisk::Database(TestDatabase::new().await), share).await
+    }
+
     /// Opens the store, and makes the tenants with their first things.
     async fn on(disk: TwinDisk, share: Caps) -> Self {
-        let running = Some(disk.open(share));
+        let running = Some(disk.open(share).await);
         let mut side = TwinSide {
             disk,
             share,
@@ -105,10 +112,10 @@ impl TwinSide {
     }
 
     /// Closes the store and opens it again. Claims end, because their host has ended.
-    pub(super) fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.held.clear();
         self.running = None;
-        self.running = Some(self.disk.open(self.share));
+        self.running = Some(self.disk.open(self.share).await);
     }
 
     /// Returns a subscription of a tenant, and keeps it as it is now.

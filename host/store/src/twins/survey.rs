@@ -15,7 +15,7 @@ const ROWS_MAX: usize = 60;
 pub(super) const LAW: &str = "law of the ledger";
 
 /// Names of reads and their answers.
-type Survey = Vec<(&'static str, String)>;
+pub(super) type Survey = Vec<(&'static str, String)>;
 
 impl TwinSide {
     /// Returns the answers of all reads, with names.

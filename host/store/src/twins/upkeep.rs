@@ -50,7 +50,7 @@ impl TwinSide {
             TwinWhat::SetForward => told(store.move_due(ClockStep { now_ms: now_ms(), back_ms: 0 }).await),
             TwinWhat::Restart => {
                 drop(store);
-                self.restart();
+                self.restart().await;
                 "restarted".into()
             }
             // The clock has been turned.
