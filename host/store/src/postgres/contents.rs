@@ -2,6 +2,7 @@
 
 use super::Postgres;
 use super::connection::Connection;
+use super::ledger::sum_of;
 use super::rows::number;
 use super::usage::kept;
 use crate::StoreError;
@@ -32,9 +33,9 @@ impl UsageBackend for Postgres {
 
 /// Counts the contents of a tenant, which may be being deleted: [`kept`] returns nothing for it then.
 async fn count(connection: &Connection, tenant: &TenantId) -> Result<TenantContents, StoreError> {
-    let bytes = UsageKind::ALL.map(|kind| format!("greatest(l.{}, 0)", column(kind))).join(" + ");
+    let bytes = UsageKind::ALL.map(|kind| sum_of(&column(kind))).join(" + ");
     let sql = format!(
-        "SELECT t.deleting_since_ms, greatest(l.events_kept, 0), {bytes},
+        "SELECT t.deleting_since_ms, {}, {bytes},
                 (SELECT COUNT(*) FROM deliveries WHERE tenant = $1),
                 (SELECT COUNT(*) FROM plugins WHERE tenant = $1),
                 (SELECT COUNT(*) FROM plugin_versions WHERE tenant = $1),
@@ -42,7 +43,8 @@ async fn count(connection: &Connection, tenant: &TenantId) -> Result<TenantConte
                 (SELECT COUNT(*) FROM bins WHERE tenant = $1),
                 (SELECT COUNT(*) FROM keys WHERE tenant = $1),
                 (SELECT COUNT(*) FROM intake_tokens WHERE tenant = $1)
-         FROM tenants t JOIN ledgers l ON l.tenant = t.id WHERE t.id = $1"
+         FROM tenants t LEFT JOIN ledgers l ON l.tenant = t.id WHERE t.id = $1 GROUP BY t.id",
+        sum_of("events_kept")
     );
     let row = connection.query_opt(&sql, &[&&*tenant.0]).await?.ok_or(StoreError::NotFound("tenant"))?;
     Ok(TenantContents {

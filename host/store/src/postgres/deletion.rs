@@ -137,7 +137,6 @@ impl DeletionBackend for Postgres {
 async fn begin(tx: &WriteTx, actor: &Actor, tenant: &TenantId, contents: &TenantContents) -> Result<(), StoreError> {
     let sql = "UPDATE tenants SET deleting_since_ms = $2 WHERE id = $1 AND deleting_since_ms IS NULL";
     found(tx.execute(sql, &[&&*tenant.0, &now_ms()]).await?, "tenant")?;
-    tx.execute("UPDATE ledgers SET deleting = true WHERE tenant = $1", &[&&*tenant.0]).await?;
     tx.record(actor, None, &AuditAction::TenantDelete(contents)).await
 }
 

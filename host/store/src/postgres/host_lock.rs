@@ -70,6 +70,8 @@ async fn locked(connection: Connection) -> Result<Connection, StoreError> {
             // A server that does not flush each commit would break the promise of `202`.
             let flush = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
             connection.query(flush, &[]).await?;
+            // Number of this host, by which `ledgers` are counted.
+            connection.query("SELECT set_config('hookloom.host', '1', false)", &[]).await?;
             return Ok(connection);
         }
         tokio::time::sleep(TRY_AGAIN).await;

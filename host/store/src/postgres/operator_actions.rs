@@ -7,6 +7,7 @@
 //! No action changes the catalog, so it shares its transaction with other writes. The lane hears of it after the commit.
 
 use super::Postgres;
+use super::ledger;
 use super::new_events::NewRows;
 use super::rows::{int, number, state};
 use super::share::{ShareCheck, require_room};
@@ -253,8 +254,7 @@ async fn replay(
         made += 1;
     }
     rows.insert(tx, tenant).await?;
-    let sql = "UPDATE ledgers SET replayed = replayed + $2 WHERE tenant = $1";
-    tx.execute(sql, &[&&*tenant.0, &int(made)]).await?;
+    ledger::add(tx, tenant, "replayed", int(made)).await?;
     check.end(tx).await?;
     if let Some(entry) = entry {
         let action = AuditAction::SubscriptionReplay { id: *subscription, selection: entry.selection(None, made) };
@@ -283,7 +283,7 @@ async fn test(
     let event = rows.add_event(new, 0);
     let delivery = add(&mut rows, tenant, event.id, subscription, DeliveryKind::Test);
     rows.insert(tx, tenant).await?;
-    tx.execute("UPDATE ledgers SET tests = tests + 1 WHERE tenant = $1", &[&&*tenant.0]).await?;
+    ledger::add(tx, tenant, "tests", 1).await?;
     check.end(tx).await?;
     tx.record(actor, Some(tenant), &AuditAction::SubscriptionTest(subscription)).await?;
     Ok(delivery)

@@ -259,7 +259,7 @@ fn version_row(row: &Row) -> Result<PluginVersion, StoreError> {
 
 async fn read_plugins(connection: &Connection) -> Result<Vec<StoredPlugin>, StoreError> {
     let sql = "SELECT p.tenant, p.name, p.active_sha256, p.activated_at_ms, p.activated_by FROM plugins p
-               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting ORDER BY p.tenant, p.name";
+               JOIN tenants t ON t.id = p.tenant AND t.deleting_since_ms IS NULL ORDER BY p.tenant, p.name";
     connection.query(sql, &[]).await?.iter().map(plugin_row).collect()
 }
 
@@ -276,7 +276,7 @@ fn plugin_row(row: &Row) -> Result<StoredPlugin, StoreError> {
 async fn read_active_versions(connection: &Connection) -> Result<Vec<ActiveVersion>, StoreError> {
     let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
                JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
-               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting ORDER BY p.tenant, p.name";
+               JOIN tenants t ON t.id = p.tenant AND t.deleting_since_ms IS NULL ORDER BY p.tenant, p.name";
     connection.query(sql, &[]).await?.iter().map(active_row).collect()
 }
 

@@ -10,6 +10,7 @@
 //! [`BYTES_MAX`]. Attempts have no bound of their own.
 
 use super::connection::{Connection, SqlParams};
+use super::ledger;
 use super::rows::{int, number, state};
 use crate::StoreError;
 use crate::backend::upkeep::{EVENTS_READ_MAX, PruneStep};
@@ -158,21 +159,16 @@ async fn delete(connection: &Connection, tenant: &TenantId, selection: &Selectio
     let sql = "DELETE FROM events WHERE tenant = $1 AND id = ANY ($2)";
     connection.execute(sql, &[&&*tenant.0, events]).await?;
     // Triggers count what is kept.
-    let sql = "UPDATE ledgers SET events_pruned = events_pruned + $2, fan_out_pruned = fan_out_pruned + $3,
-                      delivered_pruned = delivered_pruned + $4, dropped_pruned = dropped_pruned + $5,
-                      dead_pruned = dead_pruned + $6, cancelled_pruned = cancelled_pruned + $7
-               WHERE tenant = $1";
     let of = |state: DeliveryState| ended[state as usize];
-    let params: SqlParams<'_> = &[
-        &&*tenant.0,
-        &int(events.len()),
-        &int(*fan_out),
-        &of(DeliveryState::Delivered),
-        &of(DeliveryState::Dropped),
-        &of(DeliveryState::Dead),
-        &of(DeliveryState::Cancelled),
+    let pruned = [
+        ("events_pruned", int(events.len())),
+        ("fan_out_pruned", int(*fan_out)),
+        ("delivered_pruned", of(DeliveryState::Delivered)),
+        ("dropped_pruned", of(DeliveryState::Dropped)),
+        ("dead_pruned", of(DeliveryState::Dead)),
+        ("cancelled_pruned", of(DeliveryState::Cancelled)),
     ];
-    connection.execute(sql, params).await.map(drop)
+    ledger::add_all(connection, tenant, &pruned).await
 }
 
 /// Deletes at most [`DELIVERIES_MAX`] deliveries of events with their attempts, and counts them by state.

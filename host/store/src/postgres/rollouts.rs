@@ -90,7 +90,7 @@ async fn begin(tx: &WriteTx, actor: &Actor, rollout: &StoredRollout) -> Result<(
 async fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
     let sql =
         "SELECT r.tenant, r.name, r.kind, r.sha256, r.percent, r.started_at_ms, r.ended_reason, r.earlier, r.counts
-               FROM rollouts r JOIN ledgers l ON l.tenant = r.tenant AND NOT l.deleting ORDER BY r.tenant, r.name";
+               FROM rollouts r JOIN tenants t ON t.id = r.tenant AND t.deleting_since_ms IS NULL ORDER BY r.tenant, r.name";
     connection.query(sql, &[]).await?.iter().map(rollout_row).collect()
 }
 

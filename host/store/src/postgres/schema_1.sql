@@ -27,9 +27,11 @@ CREATE TABLE tenants (
   deleting_since_ms int8                          -- null: the tenant is not being deleted
 );
 
--- The part of a tenant's ledger that cannot be counted from the other tables, and the usage, which triggers count.
+-- The part of a tenant's ledger that cannot be counted from the other tables, and the usage, which triggers count. Each host adds to
+-- its own row of a tenant, so that hosts do not wait for each other: the tenant's numbers are the sums, and a row may be negative.
 CREATE TABLE ledgers (
-  tenant                     text COLLATE "C" PRIMARY KEY,
+  tenant                     text COLLATE "C" NOT NULL,
+  host                       int2 NOT NULL,       -- 0: connections of no host
   replayed                   int8 NOT NULL DEFAULT 0,
   tests                      int8 NOT NULL DEFAULT 0,
   events_pruned              int8 NOT NULL DEFAULT 0,
@@ -38,7 +40,6 @@ CREATE TABLE ledgers (
   dropped_pruned             int8 NOT NULL DEFAULT 0,
   dead_pruned                int8 NOT NULL DEFAULT 0,
   cancelled_pruned           int8 NOT NULL DEFAULT 0,
-  deleting                   bool NOT NULL DEFAULT false,
   events_kept                int8 NOT NULL DEFAULT 0,
   bytes_kept                 int8 NOT NULL DEFAULT 0,
   bytes_of_events            int8 NOT NULL DEFAULT 0,
@@ -51,7 +52,8 @@ CREATE TABLE ledgers (
   bytes_of_idempotency_keys  int8 NOT NULL DEFAULT 0,
   bytes_of_changes           int8 NOT NULL DEFAULT 0,
   bytes_of_access            int8 NOT NULL DEFAULT 0,
-  bytes_of_statistics        int8 NOT NULL DEFAULT 0
+  bytes_of_statistics        int8 NOT NULL DEFAULT 0,
+  PRIMARY KEY (tenant, host)
 ) WITH (fillfactor = 50);
 
 -- Only hashes: a stolen database opens no door.

@@ -20,7 +20,6 @@ impl TenantBackend for Postgres {
             move |tx| {
                 Box::pin(async move {
                     let id = &*new.id.0;
-                    tx.execute("INSERT INTO ledgers (tenant) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await?;
                     let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms)
                                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
                     let [names, limits, egress] = texts(&new)?;

@@ -1,22 +1,27 @@
 //! Usage of tenants, counted by triggers.
 //!
 //! # Guarantees
-//! - The counters of a tenant's row in `ledgers` equal the sum over its rows, in every transaction. `events_kept` and `bytes_kept` are
+//! - The counters of a tenant in `ledgers` equal the sum over its rows, in every transaction. `events_kept` and `bytes_kept` are
 //!   counted by the same triggers, so no statement of the host changes them.
+//! - A host adds to its own row of a tenant only, so that no host waits for another one.
 //!
 //! # Theory of operation
-//! Triggers run once for each statement, with all its rows.
+//! Triggers run once for each statement, with all its rows. An `UPDATE` that finds the row of the host writes less to the server's log
+//! than an `INSERT … ON CONFLICT`, so the row is only inserted if the update finds none.
 //!
 //! # Limits
-//! The real size on the disk differs. Each statement writes a version of the tenant's row in `ledgers`.
+//! The real size on the disk differs. Each statement writes a version of a row in `ledgers`. A host sees what another one has added
+//! when that is committed, so hosts that write at once can exceed the share of a tenant by a transaction of each.
 
 use super::connection::Connection;
+use super::ledger::{THIS_HOST, sum_of};
 use super::rows::{self, number};
 use crate::StoreError;
 use crate::counted_tables::{ATTEMPT_BYTES, COUNTED, CountedTable, column};
 use crate::usage::{BytesByKind, UsageKind};
 use hookloom_model::subscription::TenantId;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// Tables whose rows do not change in length.
 const CONSTANT: [&str; 8] = [
@@ -89,15 +94,26 @@ impl UsageTable {
         let tables: Vec<String> = rows.iter().map(|(name, which, _)| format!("{which} TABLE AS {name}")).collect();
         let tables = tables.join(" ");
         let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
+        let update = format!(
+            "UPDATE ledgers l SET {of_kind} = l.{of_kind} + s.bytes{kept}{part} WHERE l.tenant = s.tenant AND l.host = this_host"
+        );
         format!(
             "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $usage$
+DECLARE
+  this_host int2 := {THIS_HOST};
+  s record;
 BEGIN
-  UPDATE ledgers l SET {of_kind} = l.{of_kind} + s.bytes{kept}{part}
-  FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
+  FOR s IN SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
                sum(c.part)::int8 AS part FROM (
     {changed}
-  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0 OR sum(c.part) <> 0) s
-  WHERE l.tenant = s.tenant;
+  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0 OR sum(c.part) <> 0
+  LOOP
+    {update};
+    IF NOT FOUND THEN
+      INSERT INTO ledgers (tenant, host) SELECT id, this_host FROM tenants WHERE id = s.tenant ON CONFLICT DO NOTHING;
+      {update};
+    END IF;
+  END LOOP;
   RETURN NULL;
 END $usage$;
 CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} REFERENCING {tables} FOR EACH STATEMENT EXECUTE FUNCTION {name}();
@@ -134,14 +150,17 @@ pub(super) async fn kept_by(
     connection: &Connection,
     tenants: &[&TenantId],
 ) -> Result<HashMap<TenantId, Kept>, StoreError> {
-    const SQL: &str = "SELECT tenant, greatest(events_kept, 0), greatest(bytes_of_events, 0), greatest(bytes_of_deliveries, 0),
-        greatest(bytes_of_attempts, 0), greatest(bytes_of_plugins, 0), greatest(bytes_of_subscriptions, 0), greatest(bytes_of_bins, 0),
-        greatest(bytes_of_rejected_requests, 0), greatest(bytes_of_idempotency_keys, 0), greatest(bytes_of_changes, 0),
-        greatest(bytes_of_access, 0), greatest(bytes_of_statistics, 0)
-        FROM ledgers WHERE tenant = ANY ($1) AND NOT deleting";
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let bytes = UsageKind::ALL.map(|kind| sum_of(&column(kind))).join(", ");
+        format!(
+            "SELECT t.id, {}, {bytes} FROM tenants t LEFT JOIN ledgers l ON l.tenant = t.id
+             WHERE t.id = ANY ($1) AND t.deleting_since_ms IS NULL GROUP BY t.id",
+            sum_of("events_kept")
+        )
+    });
     let ids: Vec<&str> = tenants.iter().map(|tenant| &*tenant.0).collect();
     let mut kept = HashMap::new();
-    for row in connection.query(SQL, &[&ids]).await? {
+    for row in connection.query(&SQL, &[&ids]).await? {
         let mut bytes = BytesByKind::default();
         for (index, bytes) in bytes.iter_mut().enumerate() {
             *bytes = number(&row, index + 2)?;

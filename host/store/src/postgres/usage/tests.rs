@@ -46,7 +46,8 @@ async fn check_usage(connection: &Connection) -> Result<(), StoreError> {
     for tenant in ["t0", "t1"].map(|name| TenantId(name.into())) {
         if let Some((events, bytes)) = kept(connection, &tenant).await? {
             let sql = "SELECT (SELECT COUNT(*) FROM events WHERE tenant = $1),
-                              (SELECT coalesce(sum(octet_length(payload)), 0)::int8 FROM events WHERE tenant = $1), bytes_kept
+                              (SELECT coalesce(sum(octet_length(payload)), 0)::int8 FROM events WHERE tenant = $1),
+                              coalesce(sum(bytes_kept), 0)::int8
                        FROM ledgers WHERE tenant = $1";
             let row = connection.query_one(sql, &[&&*tenant.0]).await?;
             assert_eq!(events, number::<u64>(&row, 0)?);
@@ -91,7 +92,7 @@ const NOT_COUNTED: [(&str, &str); 10] = [
     ("host", "one row of the host"),
     ("readiness", "one row of the host"),
     ("tenants", "bounded, and only admins write it"),
-    ("ledgers", "one row of fixed size for each tenant"),
+    ("ledgers", "one row of fixed size for each tenant and host"),
     ("plugin_files", "one short row for each file that the operator puts into the plugins folder"),
     ("sweeps", "one short row for each change under way"),
     ("fan_outs", "one row for each request whose deliveries are being made"),
@@ -109,6 +110,46 @@ async fn every_table_counts_or_says_why_not() {
     let tables: BTreeSet<String> = tables.iter().map(|row| row.get(0)).collect();
     let known = COUNTED.iter().map(|counted| counted.table).chain(NOT_COUNTED.iter().map(|(table, _)| *table));
     assert_eq!(tables, known.map(str::to_owned).collect());
+}
+
+/// Inserts an event of the tenant `t` as a host.
+async fn insert_as(connection: &Connection, host: i16) {
+    let sql = format!(
+        "SET hookloom.host = {host}; BEGIN; SET LOCAL lock_timeout = 1;
+         INSERT INTO events (id, received_at_ms, fan_out, tenant, name, module, payload)
+         VALUES (gen_random_uuid(), 0, 0, 't', 'n', 'm', 'four')"
+    );
+    connection.batch_execute(&sql).await.expect("no lock of another host");
+}
+
+#[tokio::test]
+async fn hosts_count_without_waiting_for_each_other_and_a_tenant_keeps_the_sum() {
+    let database = TestDatabase::new().await;
+    let [one, other] = [database.connect().await, database.connect().await];
+    let tenant =
+        "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES ('t', '', '', '', 0)";
+    one.batch_execute(tenant).await.expect("a tenant");
+    let t = TenantId("t".into());
+    assert_eq!(kept(&one, &t).await.expect("counted"), Some((0, BytesByKind::default())), "no host has written for it");
+    insert_as(&one, 1).await;
+    insert_as(&other, 2).await;
+    for connection in [&one, &other] {
+        connection.batch_execute("COMMIT").await.expect("committed");
+    }
+    assert_eq!(kept(&one, &t).await.expect("counted").map(|kept| kept.0), Some(2));
+    // What one host has counted is deleted by another one.
+    other.batch_execute("DELETE FROM events").await.expect("deleted");
+    assert_eq!(kept(&one, &t).await.expect("counted"), Some((0, BytesByKind::default())));
+    crate::postgres::ledger::add(&one, &t, "tests", 2).await.expect("added");
+    crate::postgres::ledger::add(&other, &t, "tests", 3).await.expect("added");
+    // A tenant that does not exist has no ledger, and neither has the host.
+    for id in ["", "u"] {
+        crate::postgres::ledger::add(&one, &TenantId(id.into()), "tests", 1).await.expect("nothing is added");
+    }
+    let sql =
+        "SELECT count(*), sum(tests)::int8, sum(events_kept)::int8, min(host)::int8, max(host)::int8 FROM ledgers";
+    let row = one.query_one(sql, &[]).await.expect("the rows");
+    assert_eq!([0, 1, 2, 3, 4].map(|column| row.get::<_, i64>(column)), [2, 5, 0, 1, 2]);
 }
 
 proptest! {
