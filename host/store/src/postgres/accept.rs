@@ -1,4 +1,10 @@
 //! Accepting events: the transaction behind `202`.
+//!
+//! # Guarantees
+//! - A key is accepted once, also by two hosts at the same time: the second one waits until the first one's transaction has ended, and
+//!   answers as the first one did, or accepts the request if that was undone.
+//! - A repetition is answered by a transaction that is committed itself. So a standby that must have a commit before it is answered has
+//!   the first request as well.
 
 use super::connection::Connection;
 use super::new_events::{self, NewRows};
@@ -33,9 +39,10 @@ impl IntakeBackend for Postgres {
             let intake = Intake { tenant, request: Some(request) };
             return Ok(self.writer.run_together(WriteMode::Intake, terms, intake).await?.commit.answer);
         }
-        let written = self.writer.run(
-            WriteMode::Intake,
+        let shared_row = shared_row(&request);
+        let written = self.writer.run_intake(
             terms,
+            shared_row,
             move |tx| Box::pin(async move { write(tx, request).await }),
             move |state, written: &mut IntakeCommit<IntakeAnswer>| written.publish(state, &tenant),
         );
@@ -43,10 +50,25 @@ impl IntakeBackend for Postgres {
     }
 
     async fn answer(&self, tenant: TenantId, request: Repeatable) -> Result<Option<Vec<Accepted>>, StoreError> {
-        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
-            Box::pin(async move { earlier_answer(connection, &tenant, &request).await })
-        });
-        read.await
+        // A reader may see a commit that no standby has.
+        let terms = Terms::small(Owner::from(&tenant));
+        let written = self.writer.run_intake(
+            terms,
+            None,
+            move |tx| Box::pin(async move { earlier_answer(tx, &tenant, &request).await }),
+            |_, _| {},
+        );
+        written.await
+    }
+}
+
+/// Returns the name of the row of a request that another host may lock as well: its key, or the request that it replaces.
+fn shared_row(request: &IntakeRequest) -> Option<String> {
+    let tenant = &request.tenant;
+    match (&request.once, &request.replaces) {
+        (Some(once), _) => Some(format!("{tenant} {}", once.key)),
+        (None, Some((_, id))) => Some(format!("{tenant} {id}")),
+        (None, None) => None,
     }
 }
 
@@ -164,10 +186,13 @@ async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<IntakeCommit<Inta
             Some(_) => accept_without_deliveries(&mut rows, &receivers, event),
         });
     }
-    rows.insert(tx, &tenant).await?;
-    if let Some(once) = &once {
-        remember(tx, &tenant, once, &accepted).await?;
+    // Before all other rows, which another host's answer makes needless.
+    if let Some(once) = &once
+        && let Some(events) = remember(tx, &tenant, once, &accepted).await?
+    {
+        return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(events)));
     }
+    rows.insert(tx, &tenant).await?;
     check.end_of_events(tx).await?;
     if let Some(id) = steps {
         fan_out::begin(tx, &tenant, id, &accepted).await?;
@@ -192,17 +217,27 @@ async fn earlier_answer(
     request.earlier_answer(row.try_get(0)?, row.try_get(1)?).map(Some)
 }
 
-/// Stores the answer that a repetition gets.
+/// Stores the answer that a repetition gets. Returns the answer of another host that has accepted the request meanwhile.
 async fn remember(
     tx: &WriteTx,
     tenant: &TenantId,
     request: &Repeatable,
     accepted: &[Accepted],
-) -> Result<(), StoreError> {
+) -> Result<Option<Vec<Accepted>>, StoreError> {
     let answer = answer_text(accepted)?;
     let sql =
-        "INSERT INTO idempotency_keys (tenant, key, body_sha256, answer, received_at_ms) VALUES ($1, $2, $3, $4, $5)";
-    tx.execute(sql, &[&&*tenant.0, &request.key, &&request.body_sha256[..], &answer, &now_ms()]).await.map(drop)
+        "INSERT INTO idempotency_keys (tenant, key, body_sha256, answer, received_at_ms) VALUES ($1, $2, $3, $4, $5)
+               ON CONFLICT DO NOTHING";
+    loop {
+        // Waits for the end of a transaction of another host that has inserted the same key.
+        if tx.execute(sql, &[&&*tenant.0, &request.key, &&request.body_sha256[..], &answer, &now_ms()]).await? == 1 {
+            return Ok(None);
+        }
+        // Nothing if the key was deleted meanwhile.
+        if let Some(events) = earlier_answer(tx, tenant, request).await? {
+            return Ok(Some(events));
+        }
+    }
 }
 
 /// Adds an event and its deliveries to all of its receivers except one.

@@ -42,6 +42,11 @@ pub(super) trait Job: Send {
     /// Returns the job for [`Job::together`].
     fn as_any(&mut self) -> &mut (dyn Any + Send);
 
+    /// Returns the name of a row that a transaction of another host may lock as well. None: the write locks no such row.
+    fn shared_row(&self) -> Option<&str> {
+        None
+    }
+
     /// Returns true if the write has run and succeeded. None: it has not run.
     fn result(&self) -> Option<bool>;
 
@@ -50,6 +55,12 @@ pub(super) trait Job: Send {
 
     /// Publishes and answers. After [`CommitOutcome::Unknown`], it is called once more when the outcome is known.
     fn finish(&mut self, state: &HostState, outcome: &CommitOutcome);
+}
+
+/// Sorts the writes of a transaction: those that lock rows which another host may lock as well come last, in the order of their rows. So
+/// two hosts that lock the same rows do not wait for each other in a circle.
+pub(super) fn sort_by_shared_row(batch: &mut [Box<dyn Job>]) {
+    batch.sort_by(|one, other| one.shared_row().cmp(&other.shared_row()));
 }
 
 /// Result of a write, and its caller.
@@ -114,16 +125,21 @@ pub(super) struct WriteJob<T, W, P> {
     write: Option<W>,
     publish: Option<P>,
     written: Written<T>,
+    shared_row: Option<String>,
     /// Clock of the caller, which the write sees.
     clock: Option<Arc<dyn Clock>>,
 }
 
 impl<T, W, P> WriteJob<T, W, P> {
-    /// Returns a write, and the receiver of its answer.
-    pub(super) fn new(write: W, publish: P) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+    /// Returns a write, and the receiver of its answer. `shared_row` is that of [`Job::shared_row`].
+    pub(super) fn new(
+        write: W,
+        publish: P,
+        shared_row: Option<String>,
+    ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
         let (written, answered) = Written::new();
-        let job = WriteJob { write: Some(write), publish: Some(publish), written, clock: clock::current() };
-        (job, answered)
+        let clock = clock::current();
+        (WriteJob { write: Some(write), publish: Some(publish), written, shared_row, clock }, answered)
     }
 }
 
@@ -136,6 +152,10 @@ where
 {
     fn as_any(&mut self) -> &mut (dyn Any + Send) {
         self
+    }
+
+    fn shared_row(&self) -> Option<&str> {
+        self.shared_row.as_deref()
     }
 
     fn result(&self) -> Option<bool> {

@@ -2,6 +2,7 @@
 
 mod fairness;
 mod proxy;
+mod repeated;
 
 use super::Postgres;
 use super::connection::{self, Connection};

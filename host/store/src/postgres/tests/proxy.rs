@@ -63,7 +63,7 @@ async fn forward(mut client: UnixStream, mut server: UnixStream, loss: Arc<Mutex
         tokio::select! {
             read = client.read(&mut request) => {
                 let Ok(read @ 1..) = read else { return };
-                if request[..read].windows(6).any(|text| text == b"COMMIT") {
+                if request[..read].windows(7).any(|text| text == b"COMMIT\0") {
                     match loss.lock().take() {
                         Some(Loss::Request) => return,
                         Some(Loss::Answer) => is_cut = true,
