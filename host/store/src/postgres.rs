@@ -49,6 +49,7 @@ mod plugins;
 mod pruning;
 mod quarantine;
 mod readers;
+mod recount;
 mod rejected;
 mod retention;
 mod rollouts;
@@ -73,11 +74,11 @@ mod writer;
 mod writes;
 
 use crate::host_state::HostState;
-use crate::pending_counts::PendingCounts;
 use crate::vault::Vault;
 use crate::{StoreError, StoreLimits};
 use host_lock::HostLock;
 use readers::Readers;
+use recount::PendingNumbers;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,7 @@ pub struct Postgres {
     /// Separate readers for lanes, so that queries of tenants do not delay deliveries.
     lane_readers: Readers,
     vault: Arc<Vault>,
-    pending: Arc<PendingCounts>,
+    pending: Arc<PendingNumbers>,
     limits: StoreLimits,
 }
 
@@ -113,7 +114,7 @@ impl Postgres {
         lock.sign(&connection).await?;
         clock_steps::follow_newest(&connection).await?;
         load_catalog::load(&connection, &vault, &state.catalog).await?;
-        let pending = Arc::new(backlog::count_pending(&connection).await?);
+        let pending = Arc::new(PendingNumbers::new(backlog::count_pending(&connection).await?));
         let context = WriterContext { state, pending: pending.clone(), share: limits.share };
         Ok(Postgres {
             writer: Writer::start(lock, connection, context),

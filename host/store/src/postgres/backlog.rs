@@ -6,23 +6,36 @@ use super::rows::{self, number};
 use crate::StoreError;
 use crate::backend::deliveries::BacklogBackend;
 use crate::fair_queue::Owner;
-use crate::pending_counts::{Counts, PendingCounts};
+use crate::pending_counts::Counts;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Counts the pending deliveries of a database.
-pub(super) async fn count_pending(connection: &Connection) -> Result<PendingCounts, StoreError> {
-    let sql = "SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0
-               AND tenant NOT IN (SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL) GROUP BY tenant, subscription";
-    let mut counts = Counts::new();
+/// Result of a count.
+pub(super) struct PendingCount {
+    pub(super) counts: Counts,
+    /// Last transaction of this host that the count has seen.
+    pub(super) seen: Option<Uuid>,
+}
+
+/// Counts the pending deliveries of a database, and reads the last transaction of this host in the same snapshot.
+pub(super) async fn count_pending(connection: &Connection) -> Result<PendingCount, StoreError> {
+    let sql = "SELECT h.transaction, c.tenant, c.subscription, c.count FROM host h LEFT JOIN (
+                 SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0
+                 AND tenant NOT IN (SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL) GROUP BY tenant, subscription
+               ) c ON true";
+    let mut count = PendingCount { counts: Counts::new(), seen: None };
     for row in connection.query(sql, &[]).await? {
-        let of_tenant = counts.entry(rows::tenant(&row, 0)?).or_default();
-        of_tenant.insert(SubscriptionId(row.try_get(1)?), number(&row, 2)?);
+        count.seen = row.try_get(0)?;
+        // Null: there are no pending deliveries.
+        if row.try_get::<_, Option<&str>>(1)?.is_some() {
+            let of_tenant = count.counts.entry(rows::tenant(&row, 1)?).or_default();
+            of_tenant.insert(SubscriptionId(row.try_get(2)?), number(&row, 3)?);
+        }
     }
-    Ok(PendingCounts::of_counts(counts))
+    Ok(count)
 }
 
 #[async_trait]

@@ -7,7 +7,7 @@
 //! The server of these tests writes no full pages to its log and flushes nothing. The bound holds for full groups, which share
 //! transactions; an event that arrives alone costs more.
 
-mod load;
+pub(super) mod load;
 mod throughput;
 
 use super::connection::Connection;

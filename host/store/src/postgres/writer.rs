@@ -17,13 +17,13 @@
 use super::connection::Connection;
 use super::host_lock::HostLock;
 use super::job::{self, CommitOutcome, Job, WriteJob};
+use super::recount::PendingNumbers;
 use super::together::{self, Member, MemberJob};
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
 use crate::caps::Caps;
 use crate::fair_queue::Owner;
 use crate::host_state::HostState;
-use crate::pending_counts::PendingCounts;
 use crate::write_queue::{QueuedWrite, ROWS_MAX, Terms, WriteMode, WriteQueue, queue_permits};
 use hookloom_fair_share::FairSemaphore;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(super) struct Writer {
 pub(super) struct WriterContext {
     pub(super) state: Arc<HostState>,
     /// Numbers of pending deliveries by subscription, updated after each commit.
-    pub(super) pending: Arc<PendingCounts>,
+    pub(super) pending: Arc<PendingNumbers>,
     /// Share of each tenant.
     pub(super) share: Caps,
 }
@@ -188,8 +188,10 @@ impl WriterTask {
         let tx = WriteTx::new(connection, state.clone(), *share);
         let id = Uuid::new_v4();
         match transact(&tx, batch, id).await {
-            Ok(()) => {
-                pending.apply(tx.take_pending());
+            Ok(is_committed) => {
+                if is_committed {
+                    pending.apply(id, tx.take_pending());
+                }
                 CommitOutcome::Committed
             }
             Err(Uncommitted::Undone(error)) => {
@@ -204,7 +206,7 @@ impl WriterTask {
                 self.connection = None;
                 let outcome = self.find_out(batch, id).await;
                 if matches!(outcome, CommitOutcome::Committed) {
-                    self.context.pending.apply(tx.take_pending());
+                    self.context.pending.apply(id, tx.take_pending());
                 }
                 outcome
             }
@@ -254,8 +256,8 @@ async fn last_transaction(connection: &Connection) -> Result<Option<Uuid>, Store
     Ok(row.try_get(0)?)
 }
 
-/// Runs writes in a transaction and commits it, unless all of them failed.
-async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<(), Uncommitted> {
+/// Runs writes in a transaction and commits it. Returns false if all of them failed, so that there was nothing to commit.
+async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<bool, Uncommitted> {
     tx.batch_execute(BEGIN).await?;
     job::sort_by_shared_row(batch);
     let is_single = batch.len() == 1;
@@ -278,11 +280,12 @@ async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<
         }
     }
     if kept == 0 {
-        return Ok(tx.batch_execute("ROLLBACK").await?);
+        tx.batch_execute("ROLLBACK").await?;
+        return Ok(false);
     }
     tx.execute("UPDATE host SET transaction = $1", &[&id]).await?;
     match tx.batch_execute("COMMIT").await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
         // The server has answered.
         Err(StoreError::Database(error)) if super::error::is_answer(&error) => {
             Err(Uncommitted::Undone(StoreError::Database(error)))

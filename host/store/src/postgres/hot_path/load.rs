@@ -20,16 +20,16 @@ const PAYLOAD_BYTES: usize = 336;
 const REPORT_BYTES: usize = 945;
 
 /// Store with a tenant and a subscription, on a server that no other test uses.
-pub(super) struct Load {
-    pub(super) store: Arc<Store>,
-    pub(super) database: TestDatabase,
-    pub(super) tenant: TenantId,
+pub(in crate::postgres) struct Load {
+    pub(in crate::postgres) store: Arc<Store>,
+    pub(in crate::postgres) database: TestDatabase,
+    pub(in crate::postgres) tenant: TenantId,
     store_events: UnboundedReceiver<StoreEvent>,
     next_entity: u64,
 }
 
 impl Load {
-    pub(super) async fn new() -> Self {
+    pub(in crate::postgres) async fn new() -> Self {
         let database = TestDatabase::on_quiet_server().await;
         let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
         let (store, store_events) = opened.expect("a store");
@@ -44,7 +44,7 @@ impl Load {
     }
 
     /// Accepts events at once, as requests of one event each, and returns their deliveries.
-    pub(super) async fn accept(&mut self, events: usize) -> Vec<Due> {
+    pub(in crate::postgres) async fn accept(&mut self, events: usize) -> Vec<Due> {
         let requests: Vec<NewEvent> = (0..events).map(|_| self.event()).collect();
         let accepted =
             requests.into_iter().map(|event| self.store.accept(self.tenant.clone(), vec![event], Caps::NONE));
