@@ -143,6 +143,11 @@ async fn begin(tx: &WriteTx, actor: &Actor, tenant: &TenantId, contents: &Tenant
 /// Deletes rows of a tenant for up to [`STEP_MAX`], and finally the tenant. Returns true if the tenant is gone.
 async fn delete_some(connection: &Connection, tenant: &TenantId) -> Result<bool, StoreError> {
     let begun = clock::instant();
+    // Another host may have deleted the tenant since this one has found it, and its name may be in use again.
+    let sql = "SELECT 1 FROM tenants WHERE id = $1 AND deleting_since_ms IS NOT NULL";
+    if !connection.exists(sql, &[&&*tenant.0]).await? {
+        return Ok(true);
+    }
     let mut deleted = 0;
     for rows in ROWS {
         let sql = rows.deletion();
