@@ -15,7 +15,7 @@ use super::sample::Sample;
 use super::version::Version;
 use super::{PluginError, Plugins, chain};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, StoredRollout};
+use hookloom_store::{Actor, RolloutId, StoredRollout};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -35,9 +35,8 @@ impl Plugins {
     pub(super) async fn restore_rollouts(&self) -> Result<(), PluginError> {
         for stored in self.store.rollouts().await?.into_iter().filter(|stored| stored.ended_reason.is_none()) {
             if self.quarantine(&stored.tenant, &stored.sha256).is_some() {
-                let StoredRollout { tenant, name, counts, .. } = stored;
                 let reason = "its version is quarantined".to_owned();
-                self.store.end_rollout(Actor::Host, tenant, name, reason, Some(counts)).await?;
+                self.store.end_rollout(Actor::Host, stored.id(), reason, None, || ()).await?;
                 continue;
             }
             match self.version(&stored.tenant, &stored.name, &stored.sha256).await {
@@ -87,17 +86,39 @@ impl Plugins {
         name: String,
         reason: String,
     ) -> Result<(), PluginError> {
-        let key = (tenant.clone(), name.clone());
-        let ended = self.rollouts.write().remove(&key);
-        let counts = ended.as_ref().map(|rollout| rollout.to_store());
-        let stored = self.store.end_rollout(actor, tenant, name, reason, counts).await;
-        if stored.is_err()
-            && let Some(rollout) = ended
-        {
-            // The rollout is still under way.
-            self.rollouts.write().entry(key).or_insert(rollout);
-        }
-        Ok(stored?)
+        let Some(stored) = self.latest_rollout(&tenant, &name).await?.filter(|stored| stored.ended_reason.is_none())
+        else {
+            return Ok(());
+        };
+        let ended = stored.id();
+        let known = self.rollout(&tenant, &name).filter(|rollout| rollout.stored.id() == ended);
+        self.store_end(actor, ended, reason, known.map(|rollout| rollout.to_store())).await
+    }
+
+    /// Stores the end of a rollout, and then forgets it.
+    async fn store_end(
+        &self,
+        actor: Actor,
+        ended: RolloutId,
+        reason: String,
+        counts: Option<String>,
+    ) -> Result<(), PluginError> {
+        let rollouts = self.rollouts.clone();
+        let forgotten = ended.clone();
+        let forget = move || {
+            let key = (forgotten.tenant.clone(), forgotten.name.clone());
+            let mut rollouts = rollouts.write();
+            if rollouts.get(&key).is_some_and(|rollout| rollout.stored.id() == forgotten) {
+                rollouts.remove(&key);
+            }
+        };
+        Ok(self.store.end_rollout(actor, ended, reason, counts, forget).await?)
+    }
+
+    /// Returns the latest rollout of a plugin, as stored.
+    async fn latest_rollout(&self, tenant: &TenantId, name: &str) -> Result<Option<StoredRollout>, PluginError> {
+        let all = self.store.rollouts().await?;
+        Ok(all.into_iter().find(|one| one.tenant == *tenant && one.name == name))
     }
 
     /// Stores the counters that changed since the last call.
@@ -105,8 +126,7 @@ impl Plugins {
         let all: Vec<Arc<Rollout>> = self.rollouts.read().values().cloned().collect();
         for rollout in all {
             let Some(counts) = rollout.take_changed() else { continue };
-            let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
-            if let Err(error) = self.store.note_rollout_counts(tenant, name, sha256, counts).await {
+            if let Err(error) = self.store.note_rollout_counts(rollout.stored.id(), counts).await {
                 rollout.mark_changed();
                 let error = hookloom_model::describe(&error);
                 tracing::warn!(%error, "the counts of a rollout could not be stored; trying again");
@@ -123,9 +143,7 @@ impl Plugins {
         if let Some(rollout) = self.rollout(tenant, name) {
             return Ok(Some((rollout.stored.clone(), Some(rollout.figures()))));
         }
-        let ended = self.store.rollouts().await?;
-        let ended = ended.into_iter().find(|one| one.tenant == *tenant && one.name == name);
-        Ok(ended.map(|stored| {
+        Ok(self.latest_rollout(tenant, name).await?.map(|stored| {
             let figures = RolloutFigures::of_ended(&stored);
             (stored, figures)
         }))
@@ -134,7 +152,7 @@ impl Plugins {
     /// Ends a canary that does worse than the active version.
     pub(super) fn end_if_worse(self: &Arc<Self>, rollout: Arc<Rollout>) {
         let Some(why) = rollout.breach() else { return };
-        let StoredRollout { tenant, name, sha256, .. } = rollout.stored.clone();
+        let StoredRollout { tenant, name, sha256, .. } = &rollout.stored;
         // Several calls may find the breach: the one that removes the rollout ends it.
         let taken = {
             let mut rollouts = self.rollouts.write();
@@ -149,7 +167,7 @@ impl Plugins {
         tokio::spawn(async move {
             let reason = format!("taken back: {why}");
             let counts = Some(rollout.to_store());
-            if let Err(error) = plugins.store.end_rollout(Actor::Host, tenant, name, reason, counts).await {
+            if let Err(error) = plugins.store_end(Actor::Host, rollout.stored.id(), reason, counts).await {
                 let error = hookloom_model::describe(&error);
                 tracing::error!(%error, "the end of a canary could not be recorded; after a restart it runs again");
             }

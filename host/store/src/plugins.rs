@@ -5,7 +5,7 @@
 //!   to the lanes; no other such change of the same tenant runs in between, and none of it stops if the client has disconnected.
 
 use crate::audit::Actor;
-use crate::backend::plugins::{ActiveVersion, PluginVersion, Quarantine, StoredPlugin, StoredRollout};
+use crate::backend::plugins::{ActiveVersion, PluginVersion, Quarantine, RolloutId, StoredPlugin, StoredRollout};
 use crate::usage::TenantContents;
 use crate::{Store, StoreError};
 use bytes::Bytes;
@@ -137,6 +137,25 @@ impl Store {
         .await
     }
 
+    /// Ends a rollout, if it is under way, with its last counts. None: the stored counts stay. A rollout that has ended or was
+    /// replaced changes nothing. `forget` runs after the commit, in the order of [`Store::activate_plugin`].
+    pub async fn end_rollout(
+        self: &Arc<Self>,
+        actor: Actor,
+        ended: RolloutId,
+        reason: String,
+        counts: Option<String>,
+        forget: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let owner = ended.tenant.clone();
+        self.in_plugin_order(owner, move |store| async move {
+            store.backend.end_rollout(actor, ended, reason, counts).await?;
+            forget();
+            Ok(())
+        })
+        .await
+    }
+
     /// Begins the deletion of a tenant. Its keys, addresses and subscriptions end at once. The entry with its contents is added to
     /// the host's log, because the tenant's log is deleted. `forget` runs after the commit, in the order of
     /// [`Store::activate_plugin`].
@@ -229,24 +248,8 @@ impl Store {
                 sha256: String,
             ) -> Result<(), StoreError>;
 
-            /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
-            pub async fn end_rollout(
-                &self,
-                actor: Actor,
-                tenant: TenantId,
-                name: String,
-                reason: String,
-                counts: Option<String>,
-            ) -> Result<(), StoreError>;
-
-            /// Stores the counts of a rollout that is under way.
-            pub async fn note_rollout_counts(
-                &self,
-                tenant: TenantId,
-                name: String,
-                sha256: String,
-                counts: String,
-            ) -> Result<(), StoreError>;
+            /// Stores the counts of a rollout, if it is under way.
+            pub async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError>;
 
             /// Returns all rollouts, including those that have ended.
             pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError>;

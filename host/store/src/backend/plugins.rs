@@ -140,7 +140,31 @@ pub struct StoredRollout {
     pub counts: String,
 }
 
+/// Identity of a rollout, with the percentage that a change of it replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutId {
+    /// Tenant of the plugin.
+    pub tenant: TenantId,
+    /// Name of the plugin.
+    pub name: String,
+    /// Version of the rollout.
+    pub sha256: String,
+    /// Time since which its percentage applies, in milliseconds since the epoch.
+    pub started_at_ms: i64,
+}
+
 impl StoredRollout {
+    /// Returns the identity of the rollout.
+    pub fn id(&self) -> RolloutId {
+        let StoredRollout { tenant, name, sha256, started_at_ms, .. } = self.clone();
+        RolloutId { tenant, name, sha256, started_at_ms }
+    }
+
+    /// Returns true if this is the rollout of an identity, and is under way.
+    pub(crate) fn is_under_way(&self, id: &RolloutId) -> bool {
+        self.ended_reason.is_none() && self.id() == *id
+    }
+
     /// Returns the rollout as the log of changes shows it when it begins.
     pub(crate) fn audit(&self) -> RolloutAudit<'_> {
         match self.kind {
@@ -279,24 +303,17 @@ pub trait RolloutBackend: Send + Sync {
     /// Begins a rollout, which replaces the plugin's previous one.
     async fn begin_rollout(&self, actor: Actor, rollout: StoredRollout) -> Result<(), StoreError>;
 
-    /// Ends a plugin's rollout, if one is under way, with its last counts. None: the stored counts stay.
+    /// Ends a rollout, if it is under way, with its last counts. None: the stored counts stay.
     async fn end_rollout(
         &self,
         actor: Actor,
-        tenant: TenantId,
-        name: String,
+        ended: RolloutId,
         reason: String,
         counts: Option<String>,
     ) -> Result<(), StoreError>;
 
-    /// Stores the counts of a rollout that is under way.
-    async fn note_rollout_counts(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        counts: String,
-    ) -> Result<(), StoreError>;
+    /// Stores the counts of a rollout, if it is under way.
+    async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError>;
 
     /// Returns all rollouts, including those that have ended.
     async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError>;

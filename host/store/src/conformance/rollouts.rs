@@ -2,11 +2,12 @@
 
 use super::test_store::{TestStore, tenant};
 use super::test_values::{component, operator, version};
-use crate::{Quarantine, RolloutKind, StoreError, StoredRollout};
+use crate::{Quarantine, RolloutId, RolloutKind, StoreError, StoredRollout};
 
 conformance! {
     a_rollout_replaces_the_previous_one,
     a_rollout_ends_once,
+    the_end_of_a_replaced_rollout_changes_nothing,
     an_activation_ends_the_rollout,
     a_version_in_a_rollout_is_not_deleted,
     a_rollout_needs_its_version,
@@ -40,8 +41,13 @@ async fn only(store: &TestStore) -> StoredRollout {
     rollouts.remove(0)
 }
 
+/// Ends the rollout of the version `b`.
 async fn end(store: &TestStore, reason: &str, counts: Option<&str>) {
-    let ended = store.end_rollout(operator(), tenant(), "p".into(), reason.into(), counts.map(str::to_owned));
+    end_of(store, rollout(RolloutKind::Canary, "b").id(), reason, counts).await;
+}
+
+async fn end_of(store: &TestStore, id: RolloutId, reason: &str, counts: Option<&str>) {
+    let ended = store.end_rollout(operator(), id, reason.into(), counts.map(str::to_owned), || ());
     ended.await.expect("ended");
 }
 
@@ -64,7 +70,7 @@ async fn a_rollout_ends_once(store: &mut TestStore) {
     with_versions(store).await;
     store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b"), || ()).await.expect("begun");
     let note = async |text: &'static str, counts: &str| {
-        let noted = store.note_rollout_counts(tenant(), "p".into(), version(text).sha256, counts.into());
+        let noted = store.note_rollout_counts(rollout(RolloutKind::Canary, text).id(), counts.into());
         noted.await.expect("noted");
     };
     note("b", "more").await;
@@ -82,6 +88,31 @@ async fn a_rollout_ends_once(store: &mut TestStore) {
     let entries = store.changes(Some(tenant()), None, 99).await.expect("changes").0;
     let ends = entries.iter().filter(|one| one.action == "plugin.end-rollout").count();
     assert_eq!(ends, 2, "a rollout that has ended does not end again");
+}
+
+async fn the_end_of_a_replaced_rollout_changes_nothing(store: &mut TestStore) {
+    with_versions(store).await;
+    let first = rollout(RolloutKind::Canary, "b");
+    store.begin_rollout(operator(), first.clone(), || ()).await.expect("begun");
+    let replacements = [
+        StoredRollout { started_at_ms: 8, ..first.clone() },
+        StoredRollout { started_at_ms: 9, kind: RolloutKind::Shadow, ..first.clone() },
+        rollout(RolloutKind::Canary, "a"),
+    ];
+    let mut ended = first;
+    for replacement in replacements {
+        store.begin_rollout(operator(), replacement.clone(), || ()).await.expect("begun");
+        end_of(store, ended.id(), "late", Some("late")).await;
+        store.note_rollout_counts(ended.id(), "late".into()).await.expect("noted");
+        let found = only(store).await;
+        assert_eq!((found.id(), found.ended_reason, &*found.counts), (replacement.id(), None, "counts"));
+        ended = replacement;
+    }
+    let entries = store.changes(Some(tenant()), None, 99).await.expect("changes").0;
+    assert!(entries.iter().all(|one| one.action != "plugin.end-rollout"), "no entry says that a rollout ended");
+    end_of(store, ended.id(), "in time", Some("last")).await;
+    let found = only(store).await;
+    assert_eq!((found.ended_reason.as_deref(), &*found.counts), (Some("in time"), "last"));
 }
 
 async fn an_activation_ends_the_rollout(store: &mut TestStore) {

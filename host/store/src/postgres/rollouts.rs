@@ -10,11 +10,10 @@ use super::transaction::WriteTx;
 use super::{Postgres, rows};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
+use crate::backend::plugins::{RolloutBackend, RolloutId, RolloutKind, StoredRollout};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
-use hookloom_model::subscription::TenantId;
 use tokio_postgres::Row;
 
 #[async_trait]
@@ -27,17 +26,17 @@ impl RolloutBackend for Postgres {
     async fn end_rollout(
         &self,
         actor: Actor,
-        tenant: TenantId,
-        name: String,
+        ended: RolloutId,
         reason: String,
         counts: Option<String>,
     ) -> Result<(), StoreError> {
-        self.write(Owner::from(&tenant), move |tx| {
+        self.write(Owner::from(&ended.tenant), move |tx| {
             Box::pin(async move {
-                let sql = "UPDATE rollouts SET ended_reason = $3, counts = coalesce($4, counts)
-                           WHERE tenant = $1 AND name = $2 AND ended_reason IS NULL";
+                let RolloutId { tenant, name, sha256, started_at_ms } = ended;
+                let sql = "UPDATE rollouts SET ended_reason = $5, counts = coalesce($6, counts)
+                           WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND started_at_ms = $4 AND ended_reason IS NULL";
                 let reason = shortened(&text(&reason), REASON_BYTES_MAX);
-                match tx.execute(sql, &[&&*tenant.0, &name, &reason, &counts]).await? {
+                match tx.execute(sql, &[&&*tenant.0, &name, &sha256, &started_at_ms, &reason, &counts]).await? {
                     0 => Ok(()),
                     _ => tx.record(&actor, Some(&tenant), &AuditAction::PluginEndRollout(&name)).await,
                 }
@@ -46,18 +45,13 @@ impl RolloutBackend for Postgres {
         .await
     }
 
-    async fn note_rollout_counts(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        counts: String,
-    ) -> Result<(), StoreError> {
-        self.write(Owner::from(&tenant), move |tx| {
+    async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError> {
+        self.write(Owner::from(&counted.tenant), move |tx| {
             Box::pin(async move {
-                let sql = "UPDATE rollouts SET counts = $4
-                           WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND ended_reason IS NULL";
-                tx.execute(sql, &[&&*tenant.0, &name, &sha256, &counts]).await.map(drop)
+                let RolloutId { tenant, name, sha256, started_at_ms } = counted;
+                let sql = "UPDATE rollouts SET counts = $5
+                           WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND started_at_ms = $4 AND ended_reason IS NULL";
+                tx.execute(sql, &[&&*tenant.0, &name, &sha256, &started_at_ms, &counts]).await.map(drop)
             })
         })
         .await

@@ -5,7 +5,7 @@ use super::batch::AdminTx;
 use super::plugins::has_version;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{RolloutBackend, RolloutKind, StoredRollout};
+use crate::backend::plugins::{RolloutBackend, RolloutId, RolloutKind, StoredRollout};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
@@ -34,16 +34,16 @@ impl RolloutBackend for Sqlite {
     async fn end_rollout(
         &self,
         actor: Actor,
-        tenant: TenantId,
-        name: String,
+        ended: RolloutId,
         reason: String,
         counts: Option<String>,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE rollouts SET ended_reason = ?3, counts = COALESCE(?4, counts)
-                   WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
+        let sql = "UPDATE rollouts SET ended_reason = ?5, counts = COALESCE(?6, counts)
+                   WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND started_at_ms = ?4 AND ended_reason IS NULL";
+        let RolloutId { tenant, name, sha256, started_at_ms } = ended;
         self.write(&tenant.clone(), move |tx| {
             let reason = shortened(&reason, REASON_BYTES_MAX);
-            match tx.execute(sql, params![&*tenant.0, name, reason, counts])? {
+            match tx.execute(sql, params![&*tenant.0, name, sha256, started_at_ms, reason, counts])? {
                 0 => Ok(()),
                 _ => tx.record(&actor, Some(&tenant), &AuditAction::PluginEndRollout(&name)),
             }
@@ -51,17 +51,12 @@ impl RolloutBackend for Sqlite {
         .await
     }
 
-    async fn note_rollout_counts(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        counts: String,
-    ) -> Result<(), StoreError> {
-        let sql =
-            "UPDATE rollouts SET counts = ?4 WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND ended_reason IS NULL";
+    async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError> {
+        let sql = "UPDATE rollouts SET counts = ?5
+                   WHERE tenant = ?1 AND name = ?2 AND sha256 = ?3 AND started_at_ms = ?4 AND ended_reason IS NULL";
+        let RolloutId { tenant, name, sha256, started_at_ms } = counted;
         self.write(&tenant.clone(), move |connection| {
-            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, counts]).map(drop)?)
+            Ok(connection.execute(sql, params![&*tenant.0, name, sha256, started_at_ms, counts]).map(drop)?)
         })
         .await
     }

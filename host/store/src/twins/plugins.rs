@@ -3,8 +3,9 @@
 use super::lanes::{component, tenant_of};
 use super::operation::{TwinStep, TwinWhat};
 use super::side::{TwinSide, actor, told};
-use crate::{PluginVersion, Quarantine, RolloutKind, StoredRollout};
+use crate::{PluginVersion, Quarantine, RolloutId, RolloutKind, StoredRollout};
 use hookloom_model::clock::now_ms;
+use hookloom_model::subscription::TenantId;
 
 impl TwinSide {
     /// Runs an operation on a plugin. None: it is of another kind.
@@ -29,8 +30,7 @@ impl TwinSide {
             TwinWhat::DeleteVersion => told(store.delete_version(actor(), tenant, name, sha256).await),
             TwinWhat::DeletePlugin => told(store.delete_plugin(actor(), tenant, name, || ()).await),
             TwinWhat::BeginRollout => {
-                let under_way = store.rollouts().await.expect("rollouts");
-                let under_way = under_way.into_iter().find(|one| one.tenant == tenant && one.name == name);
+                let under_way = self.latest_rollout(&tenant, &name).await;
                 let new = StoredRollout {
                     tenant,
                     name,
@@ -50,10 +50,12 @@ impl TwinSide {
             }
             TwinWhat::EndRollout => {
                 let counts = (more > 3).then(|| "n".repeat(more));
-                told(store.end_rollout(actor(), tenant, name, "e".repeat(more * 600), counts).await)
+                let ended = self.under_way(&tenant, name, sha256).await;
+                told(store.end_rollout(actor(), ended, "e".repeat(more * 600), counts, || ()).await)
             }
             TwinWhat::NoteCounts => {
-                told(store.note_rollout_counts(tenant, name, sha256, format!("counts {pick}")).await)
+                let counted = self.under_way(&tenant, name, sha256).await;
+                told(store.note_rollout_counts(counted, format!("counts {pick}")).await)
             }
             TwinWhat::Quarantine => {
                 let new = Quarantine { tenant, sha256, since_ms: now_ms(), reason: format!("reason {pick}") };
@@ -63,5 +65,17 @@ impl TwinSide {
             TwinWhat::NoteFile => told(store.note_plugin_file(tenant, name, sha256).await),
             _ => return None,
         })
+    }
+
+    async fn latest_rollout(&self, tenant: &TenantId, name: &str) -> Option<StoredRollout> {
+        let rollouts = self.store().rollouts().await.expect("rollouts");
+        rollouts.into_iter().find(|one| one.tenant == *tenant && one.name == name)
+    }
+
+    /// Returns the identity of a plugin's rollout of a version, or of none.
+    async fn under_way(&self, tenant: &TenantId, name: String, sha256: String) -> RolloutId {
+        let latest = self.latest_rollout(tenant, &name).await;
+        let started_at_ms = latest.map_or(0, |latest| latest.started_at_ms);
+        RolloutId { tenant: tenant.clone(), name, sha256, started_at_ms }
     }
 }

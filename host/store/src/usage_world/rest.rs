@@ -2,7 +2,7 @@
 
 use super::SHARE;
 use super::world::{What, World, actor, allow, contact};
-use crate::{PluginVersion, RolloutKind, StoredRollout};
+use crate::{PluginVersion, RolloutId, RolloutKind, StoredRollout};
 use bytes::Bytes;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::inspector::{BinSettings, RequestHead};
@@ -70,7 +70,8 @@ impl World {
             }
             What::EndRollout => {
                 let counts = Some("c".repeat(size));
-                store.end_rollout(actor(), tenant, name, "e".repeat(size), counts).await.expect("ended");
+                let ended = RolloutId { tenant, name, sha256, started_at_ms: 0 };
+                store.end_rollout(actor(), ended, "e".repeat(size), counts, || ()).await.expect("ended");
             }
             What::DeleteVersion => allow(store.delete_version(actor(), tenant, name, sha256).await),
             _ => allow(store.delete_plugin(actor(), tenant, name, || ()).await),

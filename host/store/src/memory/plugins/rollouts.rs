@@ -3,7 +3,7 @@
 use super::{has_version, is_kept};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, StoredRollout};
+use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, RolloutId, StoredRollout};
 use crate::memory::Memory;
 use crate::memory::share::record;
 use crate::memory::tables::MemoryTables;
@@ -30,31 +30,25 @@ impl RolloutBackend for Memory {
     async fn end_rollout(
         &self,
         actor: Actor,
-        tenant: TenantId,
-        name: String,
+        ended: RolloutId,
         reason: String,
         counts: Option<String>,
     ) -> Result<(), StoreError> {
         let write = move |tables: &mut MemoryTables| {
-            let Some(rollout) = under_way(tables, &tenant, &name) else { return Ok(()) };
+            let Some(rollout) = under_way(tables, &ended) else { return Ok(()) };
             rollout.ended_reason = Some(shortened(&reason, REASON_BYTES_MAX));
             if let Some(counts) = counts {
                 rollout.counts = counts;
             }
-            record(tables, &actor, Some(&tenant), &AuditAction::PluginEndRollout(&name), self.limits.share)
+            let RolloutId { tenant, name, .. } = &ended;
+            record(tables, &actor, Some(tenant), &AuditAction::PluginEndRollout(name), self.limits.share)
         };
         self.write(write, |_, ()| {}).await
     }
 
-    async fn note_rollout_counts(
-        &self,
-        tenant: TenantId,
-        name: String,
-        sha256: String,
-        counts: String,
-    ) -> Result<(), StoreError> {
+    async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError> {
         let write = move |tables: &mut MemoryTables| {
-            if let Some(rollout) = under_way(tables, &tenant, &name).filter(|rollout| rollout.sha256 == sha256) {
+            if let Some(rollout) = under_way(tables, &counted) {
                 rollout.counts = counts;
             }
             Ok(())
@@ -97,8 +91,8 @@ impl QuarantineBackend for Memory {
     }
 }
 
-/// Returns a plugin's rollout, unless it has ended.
-fn under_way<'t>(tables: &'t mut MemoryTables, tenant: &TenantId, name: &str) -> Option<&'t mut StoredRollout> {
-    let rollout = tables.rollouts.get_mut(&(tenant.clone(), name.to_owned()))?;
-    rollout.ended_reason.is_none().then_some(rollout)
+/// Returns a rollout, unless it has ended or was replaced.
+fn under_way<'t>(tables: &'t mut MemoryTables, id: &RolloutId) -> Option<&'t mut StoredRollout> {
+    let rollout = tables.rollouts.get_mut(&(id.tenant.clone(), id.name.clone()))?;
+    rollout.is_under_way(id).then_some(rollout)
 }

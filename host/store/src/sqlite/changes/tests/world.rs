@@ -254,7 +254,7 @@ impl AuditedStore {
             "plugin.add-version" => store.add_version(actor, tenant(), name, version("e"), component).await,
             "plugin.activate" => store.activate_version(actor, tenant(), name, version("a").sha256, || ()).await,
             "plugin.begin-rollout" => store.begin_rollout(actor, rollout(), || ()).await,
-            "plugin.end-rollout" => store.end_rollout(actor, tenant(), name, "ended".into(), None).await,
+            "plugin.end-rollout" => store.end_rollout(actor, rollout().id(), "ended".into(), None, || ()).await,
             "plugin.delete-version" => store.delete_version(actor, tenant(), name, version("c").sha256).await,
             _ => store.delete_plugin(actor, tenant(), name, || ()).await,
         }
