@@ -26,8 +26,17 @@
 //! [`EVIDENCE_MAX`] with a probability of at most 1 / `EVIDENCE_MAX` (Ville's inequality). No lower boundary ends the test: a good
 //! canary goes on until somebody activates it.
 //!
+//! With several hosts, each host tests the events that it judged, with its own bound u and its own CPU times. The events of different hosts
+//! are different, so the likelihood ratios of an alternative are multiplied ([`Evidence::with`]): each factor is the host's sum of weighted
+//! ratios and the weights of its tests that have not begun, which is a non-negative supermartingale that begins at 1. The product of all
+//! weights that have not begun is no evidence, and is left out. The evidence of a host alone counts as well. With one host, both are the
+//! same.
+//!
 //! # Limits
-//! Computes only; [`rollout`](super::rollout) decides which calls count.
+//! - Computes only; [`rollout`](super::rollout) decides which calls count.
+//! - An event whose deliveries are made by several hosts counts once on each of them.
+//! - With n hosts, n more than one, a good canary is ended for its faults with a probability of at most 0.1 % × (2 n + 1): the bound u of
+//!   each host may be too low, the evidence of each host may be wrong, and so may that of all together.
 
 use hookloom_model::plural::counted;
 use serde::{Deserialize, Serialize};
@@ -36,6 +45,9 @@ use utoipa::ToSchema;
 
 /// Evidence that ends a canary: a likelihood ratio.
 pub(super) const EVIDENCE_MAX: f64 = 1_000.0;
+
+/// Limit of a likelihood ratio, far beyond [`EVIDENCE_MAX`], so that it stays finite.
+const RATIO_MAX: f64 = 1e12;
 
 /// Minimum number of events that a canary judges before it can be ended.
 pub(super) const EVENTS_MIN: u64 = 10;
@@ -141,34 +153,48 @@ impl CanaryTest {
         }
     }
 
-    /// Returns the reason to end the canary, if there is one.
-    pub(super) fn breach(&self) -> Option<Breach> {
-        if self.events < EVENTS_MIN {
+    /// Returns the reason to end the canary, if there is one. `elsewhere` has the tests of the other hosts.
+    pub(super) fn breach(&self, elsewhere: &[&CanaryTest]) -> Option<Breach> {
+        if self.sum(elsewhere, |test| test.events) < EVENTS_MIN {
             return None;
         }
-        if self.faults.is_enough() {
+        if self.evidence(elsewhere, |test| &test.faults) >= EVIDENCE_MAX {
             return Some(Breach::Faults);
         }
-        self.cpu.is_enough().then_some(Breach::CpuTime)
+        (self.evidence(elsewhere, |test| &test.cpu) >= EVIDENCE_MAX).then_some(Breach::CpuTime)
     }
 
-    pub(super) fn figures(&self) -> CanaryTestFigures {
+    /// Returns the figures of this host and the others together.
+    pub(super) fn figures(&self, elsewhere: &[&CanaryTest]) -> CanaryTestFigures {
+        let active_events = self.sum(elsewhere, |test| test.active_events);
+        let active_failures = self.sum(elsewhere, |test| test.active_failures);
+        let bound = if elsewhere.is_empty() { self.bound.rate } else { upper_bound(active_failures, active_events) };
         CanaryTestFigures {
-            events: self.events,
-            regressions: self.regressions,
-            tolerated_percent: 100.0 * tolerated_regressions(self.bound.rate),
-            evidence: self.faults.value(),
-            slow_calls: self.slow_calls,
-            cpu_evidence: self.cpu.value(),
+            events: self.sum(elsewhere, |test| test.events),
+            regressions: self.sum(elsewhere, |test| test.regressions),
+            tolerated_percent: 100.0 * tolerated_regressions(bound),
+            evidence: self.evidence(elsewhere, |test| &test.faults),
+            slow_calls: self.sum(elsewhere, |test| test.slow_calls),
+            cpu_evidence: self.evidence(elsewhere, |test| &test.cpu),
             evidence_max: EVIDENCE_MAX,
-            regressions_to_end: self.regressions_to_end(),
+            regressions_to_end: self.regressions_to_end(elsewhere),
         }
     }
 
-    fn regressions_to_end(&self) -> u64 {
+    fn sum(&self, elsewhere: &[&CanaryTest], count: impl Fn(&CanaryTest) -> u64) -> u64 {
+        count(self) + elsewhere.iter().map(|test| count(test)).sum::<u64>()
+    }
+
+    fn evidence(&self, elsewhere: &[&CanaryTest], of: impl Fn(&CanaryTest) -> &Evidence) -> f64 {
+        let all = || elsewhere.iter().map(|test| of(test));
+        // The good events of a host must not hide that the canary is bad on another one.
+        all().map(Evidence::value).fold(of(self).value(), f64::max).max(of(self).with(all()))
+    }
+
+    fn regressions_to_end(&self, elsewhere: &[&CanaryTest]) -> u64 {
         let mut next = self.clone();
         let mut count = 0;
-        while next.breach() != Some(Breach::Faults) && count < 1_000 {
+        while next.breach(elsewhere) != Some(Breach::Faults) && count < 1_000 {
             next.observe_canary(CanaryOutcome::Regression, 0, CpuBaseline::default());
             count += 1;
         }
@@ -208,8 +234,7 @@ impl Evidence {
         for (ratio, share) in self.ratios.iter_mut().zip(ALTERNATIVES) {
             let alternative = tolerated + (1.0 - tolerated) * share;
             let factor = if is_hit { alternative / tolerated } else { (1.0 - alternative) / (1.0 - tolerated) };
-            // Capped far beyond the maximum, to stay finite.
-            *ratio = ((*ratio + weight) * factor).min(1e12);
+            *ratio = ((*ratio + weight) * factor).min(RATIO_MAX);
         }
     }
 
@@ -217,8 +242,24 @@ impl Evidence {
         self.ratios.iter().sum::<f64>() / ALTERNATIVES.len() as f64
     }
 
-    fn is_enough(&self) -> bool {
-        self.value() >= EVIDENCE_MAX
+    /// Returns the evidence of this host and the others together.
+    fn with<'e>(&self, elsewhere: impl Iterator<Item = &'e Evidence>) -> f64 {
+        let mut ratios = self.ratios;
+        // Product of the weights of the tests that have not begun, which is the part of the products without evidence.
+        let mut unbegun = self.unbegun();
+        for other in elsewhere {
+            let product = unbegun * other.unbegun();
+            for (ratio, of_other) in ratios.iter_mut().zip(other.ratios) {
+                *ratio = ((*ratio + unbegun) * (of_other + other.unbegun()) - product).clamp(0.0, RATIO_MAX);
+            }
+            unbegun = product;
+        }
+        ratios.iter().sum::<f64>() / ALTERNATIVES.len() as f64
+    }
+
+    /// Returns the weight of the tests that have not begun.
+    fn unbegun(&self) -> f64 {
+        1.0 / (self.events as f64 + 1.0)
     }
 }
 

@@ -13,10 +13,11 @@
 //! Runs on a plugin thread: never waits, and reads neither store nor network.
 
 use super::convert;
+use super::counters::CountedCall;
 use super::guest::CallInput;
 use super::instance_pool::{InstanceKey, InstancePool};
 use super::judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput};
-use super::rollout::{CountedCall, Rollout};
+use super::rollout::Rollout;
 use super::sample::Sample;
 use super::sandbox;
 use super::sandbox::CallResult;

@@ -6,8 +6,8 @@
 //! - The first version of a plugin is called alone: its faults count as failures, and events that it rejects count as skipped.
 
 use super::candidate::Candidate;
+use super::counters::p95;
 use super::judgement::{Judgement, Outgoing};
-use super::rollout::p95;
 use super::sample::{Difference, Sample};
 use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins, chain};

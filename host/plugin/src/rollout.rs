@@ -6,11 +6,14 @@
 //! - A canary is ended when it does worse than the active version: more faults and failures, or more CPU time
 //!   ([`canary_test`](super::canary_test)). CPU time is compared because wall time depends on the load of the machine.
 //! - Counters survive a restart and a change of the percentage. The differences of a shadow do not.
+//! - The decision to end a canary, and the figures, follow from the counters of all hosts. Those of other hosts are as old as the last
+//!   look ([`rollouts`](super::rollouts)).
 //!
 //! # Limits
 //! Reads no store and calls no plugin; [`rollouts`](super::rollouts) does.
 
-use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures, CpuBaseline};
+use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures};
+use super::counters::{ArmFigures, CountedCall, RolloutFigures, StoredCounters};
 use super::sample::{Difference, Sample};
 use super::version::VersionRef;
 use hookloom_model::clock;
@@ -18,17 +21,11 @@ use hookloom_model::event::{Event, EventId};
 use hookloom_store::{RolloutKind, StoredRollout};
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use utoipa::ToSchema;
-
-/// Number of CPU times that are kept of each arm, and number of these that are stored.
-const TIMES_MAX: usize = 2_000;
-const TIMES_STORED: usize = 200;
 
 /// Number of events that are remembered, so that each counts once for the test of a canary.
 const EVENTS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("more than 0");
@@ -50,6 +47,8 @@ pub(super) struct Rollout {
 
 struct Counters {
     tally: StoredCounters,
+    /// Counters of the other hosts, as they were stored at the last look.
+    elsewhere: Vec<StoredCounters>,
     /// Events that have counted for the test.
     seen: LruCache<EventId, ()>,
     /// Latest differences of a shadow, the newest first.
@@ -62,82 +61,14 @@ struct Counters {
     is_changed: bool,
 }
 
-/// Counters that are stored as JSON and survive a restart.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct StoredCounters {
-    canary: ArmCounts,
-    active: ArmCounts,
-    test: CanaryTest,
-    same: u64,
-    different: u64,
-    skipped: u64,
-}
-
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct ArmCounts {
-    calls: u64,
-    faults: u64,
-    cpu_us: VecDeque<u64>,
-    /// 95th percentile of the CPU times, and number of calls when it was computed.
-    #[serde(skip)]
-    p95: (u64, u64),
-}
-
-/// Call of a version, as the test of a canary counts it.
-#[derive(Clone, Copy)]
-pub(super) struct CountedCall {
-    pub(super) cpu_us: u64,
-    /// Set when the call ended in a fault or failure of the plugin.
-    pub(super) failed: bool,
-}
-
-/// Figures of one arm of a rollout.
-#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
-pub struct ArmFigures {
-    /// Number of calls.
-    pub calls: u64,
-    /// Number of calls that ended in a fault or failure of the plugin.
-    pub faults: u64,
-    /// 95th percentile of the CPU time of the last 2,000 calls, in microseconds.
-    pub cpu_us_p95: u64,
-}
-
-/// Figures of a rollout.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct RolloutFigures {
-    /// Figures of the canary.
-    pub canary: ArmFigures,
-    /// Figures of the active version since the rollout began.
-    pub active: ArmFigures,
-    /// Test that ends a canary automatically. Absent for a shadow.
-    pub test: Option<CanaryTestFigures>,
-    /// Number of events that a shadow judged like the active version.
-    pub same: u64,
-    /// Number of events that a shadow judged differently.
-    pub different: u64,
-    /// Number of events that a shadow did not judge, because the host had no capacity.
-    pub skipped: u64,
-    /// Latest differences since the host started, the newest first.
-    pub differences: Vec<Difference>,
-}
-
-impl RolloutFigures {
-    /// Returns the figures of a rollout that has ended. None: its counters were not stored.
-    pub(super) fn of_ended(stored: &StoredRollout) -> Option<Self> {
-        let tally: StoredCounters = serde_json::from_str(&stored.counts).ok()?;
-        Some(tally.figures(stored.kind, Vec::new()))
-    }
-}
-
 impl Rollout {
     /// Restores a rollout from its stored state.
     pub(super) fn new(stored: StoredRollout, version: VersionRef) -> Self {
         // Unreadable counters of an earlier version of the host start from zero.
-        let tally = serde_json::from_str(&stored.counts).unwrap_or_default();
+        let tally = StoredCounters::of(&stored.counts).unwrap_or_default();
         let counts = Counters {
             tally,
+            elsewhere: StoredCounters::of_all(&stored.counts_elsewhere),
             seen: LruCache::new(EVENTS_REMEMBERED),
             differences: VecDeque::new(),
             differences_taken: 0,
@@ -203,14 +134,22 @@ impl Rollout {
         }
     }
 
-    /// Returns the reason to end the canary, if there is one.
+    /// Takes over what the other hosts counted.
+    pub(super) fn set_elsewhere(&self, stored: &[String]) {
+        let elsewhere = StoredCounters::of_all(stored);
+        self.counts().elsewhere = elsewhere;
+    }
+
+    /// Returns the reason to end the canary, if there is one. It follows from the counts of all hosts.
     pub(super) fn breach(&self) -> Option<String> {
         if self.is_shadow() {
             return None;
         }
-        let tally = &self.counts().tally;
-        let breach = tally.test.breach()?;
-        Some(describe_breach(breach, &tally.figures(self.stored.kind, Vec::new())))
+        let counts = self.counts();
+        let Counters { tally, elsewhere, .. } = &*counts;
+        let tests: Vec<&CanaryTest> = elsewhere.iter().map(|host| &host.test).collect();
+        let breach = tally.test.breach(&tests)?;
+        Some(describe_breach(breach, &tally.figures(self.stored.kind, elsewhere, Vec::new())))
     }
 
     /// Compares a shadow's judgement with the active version's, and counts the result. Runs on a plugin thread, because comparing
@@ -242,17 +181,14 @@ impl Rollout {
 
     pub(super) fn figures(&self) -> RolloutFigures {
         let counts = self.counts();
-        counts.tally.figures(self.stored.kind, counts.differences.iter().cloned().collect())
+        let differences = counts.differences.iter().cloned().collect();
+        counts.tally.figures(self.stored.kind, &counts.elsewhere, differences)
     }
 
-    /// Returns the counters to store, as JSON.
+    /// Returns the counters of this host to store, as JSON.
     pub(super) fn to_store(&self) -> String {
-        let mut tally = self.counts().tally.clone();
-        for arm in [&mut tally.canary, &mut tally.active] {
-            let over = arm.cpu_us.len().saturating_sub(TIMES_STORED);
-            arm.cpu_us.drain(..over);
-        }
-        serde_json::to_string(&tally).unwrap_or_default()
+        let tally = self.counts().tally.clone();
+        tally.into_stored()
     }
 
     /// Returns the counters to store if they changed since the last call, and marks them as stored.
@@ -285,58 +221,6 @@ impl Counters {
         }
         takes
     }
-}
-
-impl StoredCounters {
-    fn figures(&self, kind: RolloutKind, differences: Vec<Difference>) -> RolloutFigures {
-        RolloutFigures {
-            canary: self.canary.figures(),
-            active: self.active.figures(),
-            test: (kind == RolloutKind::Canary).then(|| self.test.figures()),
-            same: self.same,
-            different: self.different,
-            skipped: self.skipped,
-            differences,
-        }
-    }
-}
-
-impl ArmCounts {
-    /// Counts a call without its CPU time. A call right after another version's call of the same event takes half as long, because the
-    /// processor's caches are warm.
-    fn count(&mut self, call: CountedCall) {
-        self.calls += 1;
-        self.faults += u64::from(call.failed);
-    }
-
-    fn note(&mut self, call: CountedCall) {
-        self.count(call);
-        if self.cpu_us.len() == TIMES_MAX {
-            self.cpu_us.pop_front();
-        }
-        self.cpu_us.push_back(call.cpu_us);
-    }
-
-    /// Returns the 95th percentile for the test. Computed again after 2 % more calls, because sorting costs more than a call.
-    fn cpu_baseline(&mut self) -> CpuBaseline {
-        let (mut p95_us, at_calls) = self.p95;
-        if self.calls > at_calls + at_calls.min(TIMES_MAX as u64) / 50 {
-            p95_us = p95(self.cpu_us.iter().copied().collect());
-            self.p95 = (p95_us, self.calls);
-        }
-        CpuBaseline { p95_us, calls: self.cpu_us.len() }
-    }
-
-    fn figures(&self) -> ArmFigures {
-        ArmFigures { calls: self.calls, faults: self.faults, cpu_us_p95: p95(self.cpu_us.iter().copied().collect()) }
-    }
-}
-
-/// Returns the 95th percentile by nearest rank; 0 without values.
-pub(super) fn p95(mut values: Vec<u64>) -> u64 {
-    values.sort_unstable();
-    let rank = (values.len() * 95).div_ceil(100);
-    values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 /// Maps an event to a number from 0 to 100, for one plugin. Stable, and uniformly distributed.

@@ -3,19 +3,20 @@
 //! # Guarantees
 //! - A rollout is durable before it counts a call.
 //! - No delivery waits for a shadow, and a shadow's output is never sent.
-//! - A crash loses the counters of [`STORE_PERIOD`] at most.
+//! - A crash loses the counters of [`STORE_PERIOD`] at most. So does the end of a rollout by another host.
 //!
 //! # Limits
 //! The arm of an event and the end of a canary are decided in [`rollout`](super::rollout).
 
 use super::chain::ShadowWork;
+use super::counters::RolloutFigures;
 use super::judgement::PluginInput;
-use super::rollout::{Rollout, RolloutFigures};
+use super::rollout::Rollout;
 use super::sample::Sample;
 use super::version::Version;
 use super::{PluginError, Plugins, chain};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, RolloutId, StoredRollout};
+use hookloom_store::{Actor, CountsElsewhere, RolloutId, StoredRollout};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -134,6 +135,26 @@ impl Plugins {
         }
     }
 
+    /// Reads what the other hosts counted for the rollouts under way.
+    async fn read_counts_elsewhere(&self) {
+        if self.rollouts.read().is_empty() {
+            return;
+        }
+        let elsewhere = match self.store.rollout_counts_elsewhere().await {
+            Ok(elsewhere) => elsewhere,
+            Err(error) => {
+                let error = hookloom_model::describe(&error);
+                tracing::warn!(%error, "the counts of rollouts on other hosts could not be read; trying again");
+                return;
+            }
+        };
+        for CountsElsewhere { id, counts } in elsewhere {
+            if let Some(rollout) = self.rollout(&id.tenant, &id.name).filter(|rollout| rollout.stored.id() == id) {
+                rollout.set_elsewhere(&counts);
+            }
+        }
+    }
+
     /// Returns the latest rollout of a plugin, with its figures.
     pub async fn rollout_figures(
         &self,
@@ -197,14 +218,15 @@ impl Plugins {
     }
 }
 
-/// Interval in which counters are stored.
+/// Interval in which counters are stored, and those of other hosts are read.
 const STORE_PERIOD: Duration = Duration::from_secs(1);
 
-/// Stores the counters of rollouts periodically, until the host ends.
+/// Stores the counters of rollouts, and reads those of other hosts, periodically until the host ends.
 pub(super) async fn store_counts(plugins: Weak<Plugins>) {
     loop {
         tokio::time::sleep(STORE_PERIOD).await;
         let Some(plugins) = plugins.upgrade() else { return };
         plugins.store_rollout_counts().await;
+        plugins.read_counts_elsewhere().await;
     }
 }

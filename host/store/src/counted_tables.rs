@@ -32,7 +32,8 @@ pub(crate) struct CountedTable {
     pub(crate) size: Option<&'static str>,
 }
 
-const fn counted(
+/// Returns a table with a column `tenant`.
+pub(crate) const fn counted(
     table: &'static str,
     kind: UsageKind,
     row_bytes: u64,

@@ -79,9 +79,8 @@ pub use backend::intake::{Accepted, AcceptedOnce, NewEvent, Repeatable};
 pub use backend::lanes::{AttemptClass, AttemptRecord};
 pub use backend::machine::{DamageReport, DamagedObject, DamagedRow, RowKind};
 pub use backend::operator_actions::Span;
-pub use backend::plugins::{
-    ActiveVersion, PluginVersion, Quarantine, RolloutId, RolloutKind, StoredPlugin, StoredRollout,
-};
+pub use backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
+pub use backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout};
 pub use backend::subscriptions::NewSubscription;
 pub use backend::tenants::TenantChange;
 pub use caps::Caps;

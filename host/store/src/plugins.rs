@@ -5,7 +5,8 @@
 //!   to the lanes; no other such change of the same tenant runs in between, and none of it stops if the client has disconnected.
 
 use crate::audit::Actor;
-use crate::backend::plugins::{ActiveVersion, PluginVersion, Quarantine, RolloutId, StoredPlugin, StoredRollout};
+use crate::backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
+use crate::backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, StoredRollout};
 use crate::usage::TenantContents;
 use crate::{Store, StoreError};
 use bytes::Bytes;
@@ -137,7 +138,7 @@ impl Store {
         .await
     }
 
-    /// Ends a rollout, if it is under way, with its last counts. None: the stored counts stay. A rollout that has ended or was
+    /// Ends a rollout, if it is under way, with the last counts of this host. None: the stored counts stay. A rollout that has ended or was
     /// replaced changes nothing. `forget` runs after the commit, in the order of [`Store::activate_plugin`].
     pub async fn end_rollout(
         self: &Arc<Self>,
@@ -248,11 +249,14 @@ impl Store {
                 sha256: String,
             ) -> Result<(), StoreError>;
 
-            /// Stores the counts of a rollout, if it is under way.
+            /// Stores the counts of this host for a rollout, if it is under way.
             pub async fn note_rollout_counts(&self, counted: RolloutId, counts: String) -> Result<(), StoreError>;
 
             /// Returns all rollouts, including those that have ended.
             pub async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError>;
+
+            /// Returns the counts of other hosts for the rollouts under way. Rollouts without such counts may be absent.
+            pub async fn rollout_counts_elsewhere(&self) -> Result<Vec<CountsElsewhere>, StoreError>;
 
             /// Quarantines a version, unless it is quarantined already.
             pub async fn quarantine(&self, new: Quarantine) -> Result<(), StoreError>;

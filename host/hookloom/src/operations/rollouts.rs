@@ -92,6 +92,7 @@ impl Operations {
             earlier: Vec::new(),
             ended_reason: None,
             counts: String::new(),
+            counts_elsewhere: Vec::new(),
         };
         self.plugins.begin_rollout(access.actor(), stored).await?;
         self.rollout(&access.tenant, name).await

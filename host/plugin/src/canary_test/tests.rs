@@ -52,7 +52,7 @@ fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> 
             test.observe_active(both_fail || dice.falls(scenario.chance));
             times.push(dice.cpu_us() as u64);
             if times.len() % 50 == 0 && times.len() <= 2_000 {
-                baseline = CpuBaseline { p95_us: super::super::rollout::p95(times.clone()), calls: times.len() };
+                baseline = CpuBaseline { p95_us: super::super::counters::p95(times.clone()), calls: times.len() };
             }
             continue;
         }
@@ -65,7 +65,7 @@ fn end(scenario: Scenario, events_max: u64, seed: u64) -> Option<(u64, Breach)> 
             if active_failed { CanaryOutcome::BothFailed } else { CanaryOutcome::Regression }
         };
         test.observe_canary(outcome, (dice.cpu_us() * scenario.slower) as u64, baseline);
-        if let Some(breach) = test.breach() {
+        if let Some(breach) = test.breach(&[]) {
             return Some((test.events, breach));
         }
     }
@@ -122,11 +122,11 @@ fn a_canary_that_becomes_bad_late_is_ended_nearly_as_soon() {
         test.observe_active(false);
         test.observe_canary(CanaryOutcome::Judged, 0, CpuBaseline::default());
     }
-    assert_eq!(test.breach(), None);
-    let promised = test.figures().regressions_to_end;
+    assert_eq!(test.breach(&[]), None);
+    let promised = test.figures(&[]).regressions_to_end;
     let taken = (1..).find(|_| {
         test.observe_canary(CanaryOutcome::Regression, 0, CpuBaseline::default());
-        test.breach().is_some()
+        test.breach(&[]).is_some()
     });
     assert_eq!(taken, Some(promised));
     assert!(promised <= 12, "{promised}");
@@ -141,8 +141,11 @@ fn a_restart_changes_nothing() {
     }
     let text = serde_json::to_string(&test).expect("written");
     let again: CanaryTest = serde_json::from_str(&text).expect("read");
-    assert_eq!(again.figures(), test.figures());
-    assert_eq!(serde_json::from_str::<CanaryTest>("{}").expect("read").figures(), CanaryTest::default().figures());
+    assert_eq!(again.figures(&[]), test.figures(&[]));
+    assert_eq!(
+        serde_json::from_str::<CanaryTest>("{}").expect("read").figures(&[]),
+        CanaryTest::default().figures(&[])
+    );
 }
 
 #[test]
@@ -168,4 +171,59 @@ fn no_state_overflows() {
     assert!(evidence.value().is_finite());
     (0..100_000).for_each(|_| evidence.observe(false, 0.01));
     assert!(evidence.value() < 1.0);
+}
+
+#[test]
+fn the_evidence_of_hosts_is_multiplied_and_that_of_an_idle_host_changes_nothing() {
+    let host = |regressions: usize, judged: usize| {
+        let mut test = CanaryTest::default();
+        for number in 0..regressions + judged {
+            test.observe_active(false);
+            let outcome = if number < judged { CanaryOutcome::Judged } else { CanaryOutcome::Regression };
+            test.observe_canary(outcome, 0, CpuBaseline::default());
+        }
+        test
+    };
+    let idle = CanaryTest::default();
+    let bad = host(4, 6);
+    let alone = bad.figures(&[]).evidence;
+    for together in [bad.figures(&[&idle, &idle]).evidence, idle.figures(&[&bad]).evidence] {
+        assert!((together / alone - 1.0).abs() < 1e-9, "{together} and {alone}");
+    }
+    assert_eq!(bad.breach(&[]), None);
+    assert_eq!(bad.breach(&[&bad, &bad]), Some(Breach::Faults));
+    let (one, other) = (host(3, 5), host(2, 9));
+    let order = [one.figures(&[&other, &bad]).evidence, bad.figures(&[&one, &other]).evidence];
+    assert!((order[0] / order[1] - 1.0).abs() < 1e-9, "{order:?}");
+    let good = host(0, 500);
+    let beside_good = [bad.figures(&[&good]).evidence, good.figures(&[&bad]).evidence];
+    assert_eq!(beside_good, [alone; 2], "the good events of a host do not hide a bad one");
+}
+
+#[test]
+fn hosts_together_seldom_end_a_good_canary() {
+    let ended = (0..200).filter(|seed| {
+        let mut dice = Dice(ChaCha12Rng::seed_from_u64(*seed));
+        let mut tests = [CanaryTest::default(), CanaryTest::default(), CanaryTest::default()];
+        (0..2_000).any(|number| {
+            let [first, second, third] = &mut tests;
+            let test = match number % 3 {
+                0 => &mut *first,
+                1 => &mut *second,
+                _ => &mut *third,
+            };
+            if dice.falls(0.5) {
+                test.observe_active(dice.falls(0.05));
+                return false;
+            }
+            let outcome = match (dice.falls(0.05), dice.falls(0.05)) {
+                (false, _) => CanaryOutcome::Judged,
+                (true, false) => CanaryOutcome::Regression,
+                (true, true) => CanaryOutcome::BothFailed,
+            };
+            test.observe_canary(outcome, 0, CpuBaseline::default());
+            first.breach(&[second, third]).is_some()
+        })
+    });
+    assert!(ended.count() <= 2, "a good canary is ended with a probability of at most 0.7 %");
 }

@@ -23,6 +23,7 @@ fn canary() -> Rollout {
         earlier: Vec::new(),
         ended_reason: None,
         counts: String::new(),
+        counts_elsewhere: Vec::new(),
     };
     Rollout::new(stored, VersionRef::new("a", "{}"))
 }
@@ -93,8 +94,38 @@ fn the_first_differences_are_worked_out_and_then_one_in_each_period() {
 }
 
 #[test]
-fn percentiles_are_by_nearest_rank() {
-    assert_eq!(p95(Vec::new()), 0);
-    assert_eq!(p95(vec![7]), 7);
-    assert_eq!(p95((1..=100).collect()), 95);
+fn the_counts_of_all_hosts_end_a_canary_that_none_of_them_ends_alone() {
+    let hosts = [canary(), canary()];
+    for (host, rollout) in (0..).zip(&hosts) {
+        for number in 0..6 {
+            rollout.note_canary(id(100 * host + number), FAILED, Some(JUDGED));
+        }
+    }
+    let [here, there] = hosts;
+    assert_eq!((here.breach(), there.breach()), (None, None), "too few events for a decision");
+    here.set_elsewhere(&[there.to_store()]);
+    let why = here.breach().expect("twelve events are enough");
+    assert!(why.contains("it failed on 12 of 12 events"), "{why}");
+    assert!(there.breach().is_none(), "it has not looked yet");
+    let of_one = serde_json::from_str::<StoredCounters>(&here.to_store()).expect("read");
+    assert_eq!(of_one.canary_calls(), 6, "a host stores its own counts");
+}
+
+#[test]
+fn a_restart_keeps_the_counts_of_each_host_apart() {
+    let (here, there) = (canary(), canary());
+    here.note_canary(id(1), FAILED, Some(JUDGED));
+    there.note_canary(id(2), JUDGED, None);
+    let stored = StoredRollout {
+        counts: here.to_store(),
+        counts_elsewhere: vec![there.to_store(), "of an earlier version".into()],
+        ..here.stored.clone()
+    };
+    let again = Rollout::new(stored.clone(), here.version.clone());
+    assert_eq!((again.figures().canary.calls, again.to_store()), (2, here.to_store()));
+    let ended = RolloutFigures::of_ended(&stored).expect("figures");
+    assert_eq!((ended.canary.calls, ended.canary.faults, ended.active.calls), (2, 1, 1));
+    let only_elsewhere = StoredRollout { counts: String::new(), ..stored };
+    assert_eq!(RolloutFigures::of_ended(&only_elsewhere).expect("figures").canary.calls, 1);
+    assert!(RolloutFigures::of_ended(&here.stored).is_none(), "nothing was counted");
 }

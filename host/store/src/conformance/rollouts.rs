@@ -11,6 +11,7 @@ conformance! {
     an_activation_ends_the_rollout,
     a_version_in_a_rollout_is_not_deleted,
     a_rollout_needs_its_version,
+    the_counts_of_a_host_are_its_own,
     a_version_is_quarantined_until_its_release,
 }
 
@@ -32,6 +33,7 @@ fn rollout(kind: RolloutKind, text: &'static str) -> StoredRollout {
         earlier: vec![(3, 1.0), (5, 2.5)],
         ended_reason: None,
         counts: "counts".into(),
+        counts_elsewhere: Vec::new(),
     }
 }
 
@@ -122,6 +124,26 @@ async fn an_activation_ends_the_rollout(store: &mut TestStore) {
     assert!(only(store).await.ended_reason.is_some());
     end(store, "late", None).await;
     assert_ne!(only(store).await.ended_reason.as_deref(), Some("late"));
+}
+
+async fn the_counts_of_a_host_are_its_own(store: &mut TestStore) {
+    with_versions(store).await;
+    let first = rollout(RolloutKind::Canary, "b");
+    let foreign = StoredRollout { counts_elsewhere: vec!["not of this host".into()], ..first.clone() };
+    store.begin_rollout(operator(), foreign, || ()).await.expect("begun");
+    store.note_rollout_counts(first.id(), "noted".into()).await.expect("noted");
+    let next = StoredRollout { started_at_ms: 8, counts: "continued".into(), ..first.clone() }.after(&first);
+    for expected in ["noted", "continued"] {
+        store.reopen().await;
+        let found = only(store).await;
+        assert_eq!((&*found.counts, &found.counts_elsewhere), (expected, &Vec::new()), "there is no other host");
+        let elsewhere = store.rollout_counts_elsewhere().await.expect("counts");
+        assert!(elsewhere.iter().all(|one| one.id == found.id() && one.counts.is_empty()), "{elsewhere:?}");
+        store.begin_rollout(operator(), next.clone(), || ()).await.expect("begun");
+    }
+    end_of(store, next.id(), "ended", None).await;
+    assert_eq!(only(store).await.counts, "continued");
+    assert!(store.rollout_counts_elsewhere().await.expect("counts").is_empty(), "no rollout is under way");
 }
 
 async fn a_version_in_a_rollout_is_not_deleted(store: &mut TestStore) {

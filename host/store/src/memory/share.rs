@@ -6,7 +6,7 @@ use super::tables::{MemoryTables, StoredDelivery, StoredEvent, SubscriptionRow};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::changes::{BYTES_MAX, Change, EntryTexts, KEPT_MAX, OLDEST};
-use crate::backend::plugins::StoredRollout;
+use crate::backend::rollouts::StoredRollout;
 use crate::caps::Caps;
 use crate::usage::{BytesByKind, Usage, UsageKind};
 use hookloom_model::clock::now_ms;

@@ -52,7 +52,7 @@ const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> Ten
 }
 
 /// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
-const ROWS: [TenantRows; 20] = [
+const ROWS: [TenantRows; 21] = [
     rows_of("attempts", "delivery, number", 128),
     part_of("state = 0", rows_of("deliveries", "id", 128)),
     part_of("state > 0", rows_of("deliveries", "id", 128)),
@@ -68,6 +68,7 @@ const ROWS: [TenantRows; 20] = [
     rows_of("subscriptions", "id", 32),
     rows_of("quarantine", "sha256", 128),
     rows_of("rollouts", "name", 128),
+    rows_of("rollout_counts", "name, host", 32),
     rows_of("plugins", "name", 128),
     owned_by(("keys", "key"), rows_of("sessions", "created_at_ms", 128)),
     owned_by(("keys", "key"), rows_of("sign_in_links", "expires_at_ms", 128)),

@@ -44,8 +44,10 @@ impl PluginDeletionBackend for Postgres {
                     let sql = "DELETE FROM plugins WHERE tenant = $1 AND name = $2";
                     found(tx.execute(sql, &[&&*tenant.0, &name]).await?, "plugin")?;
                     tx.catalog().require_unused(&tenant, &name)?;
-                    let sql = "DELETE FROM rollouts WHERE tenant = $1 AND name = $2";
-                    tx.execute(sql, &[&&*tenant.0, &name]).await?;
+                    for table in ["rollouts", "rollout_counts"] {
+                        let sql = format!("DELETE FROM {table} WHERE tenant = $1 AND name = $2");
+                        tx.execute(&sql, &[&&*tenant.0, &name]).await?;
+                    }
                     let versions = versions_of(tx, &tenant, &name).await?;
                     discard(tx, &tenant, &name, None).await?;
                     let action = AuditAction::PluginDelete { name: &name, versions: &versions };

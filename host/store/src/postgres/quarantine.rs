@@ -3,7 +3,7 @@
 use super::rows::text;
 use super::{Postgres, rows};
 use crate::StoreError;
-use crate::backend::plugins::{Quarantine, QuarantineBackend};
+use crate::backend::rollouts::{Quarantine, QuarantineBackend};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;

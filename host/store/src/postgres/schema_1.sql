@@ -161,8 +161,16 @@ CREATE TABLE rollouts (
   started_at_ms int8 NOT NULL,
   ended_reason  text,                             -- null: under way
   earlier       text NOT NULL DEFAULT '[]',       -- JSON, [[ms, percent], …]: the arm of an event never changes
-  counts        text NOT NULL DEFAULT '',         -- JSON of the plugin runtime, so that a restart forgets nothing
   PRIMARY KEY (tenant, name)
+);
+
+-- Counts of each host for the latest rollout of a plugin, as JSON of the plugin runtime, so that a restart forgets nothing.
+CREATE TABLE rollout_counts (
+  tenant text COLLATE "C" NOT NULL,
+  name   text COLLATE "C" NOT NULL,
+  host   int2 NOT NULL,
+  counts text NOT NULL,
+  PRIMARY KEY (tenant, name, host)
 );
 
 -- Versions of plugins in whose call the host died, and which it does not call again.

@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::ledger::{THIS_HOST, sum_of};
 use super::rows::{self, number};
 use crate::StoreError;
-use crate::counted_tables::{ATTEMPT_BYTES, COUNTED, CountedTable, column};
+use crate::counted_tables::{ATTEMPT_BYTES, COUNTED, CountedTable, column, counted};
 use crate::usage::{BytesByKind, UsageKind};
 use hookloom_model::subscription::TenantId;
 use std::collections::HashMap;
@@ -35,6 +35,12 @@ const CONSTANT: [&str; 8] = [
     "sign_in_links",
 ];
 
+/// Tables in the place of `rollouts`: the counts have a row for each host, and count the same as long as there is one host.
+static ROLLOUTS: [CountedTable; 2] = [
+    counted("rollouts", UsageKind::Plugins, 192, &["earlier", "ended_reason"]),
+    counted("rollout_counts", UsageKind::Plugins, 0, &["counts"]),
+];
+
 /// Name of a row in the statements of triggers.
 const ROW: &str = "r";
 
@@ -47,7 +53,8 @@ struct UsageTable {
 
 /// Returns the tables that count.
 fn usage_tables() -> impl Iterator<Item = UsageTable> {
-    COUNTED.iter().map(|counted| UsageTable {
+    let shared = COUNTED.iter().filter(|counted| counted.table != "rollouts");
+    shared.chain(&ROLLOUTS).map(|counted| UsageTable {
         counted,
         part: (counted.table == "deliveries").then_some(("last_attempt", UsageKind::Attempts, ATTEMPT_BYTES)),
     })

@@ -2,7 +2,7 @@
 
 use super::Sqlite;
 use crate::StoreError;
-use crate::backend::plugins::{Quarantine, QuarantineBackend};
+use crate::backend::rollouts::{Quarantine, QuarantineBackend};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;

@@ -5,7 +5,7 @@ use super::batch::AdminTx;
 use super::plugins::has_version;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{RolloutBackend, RolloutId, RolloutKind, StoredRollout};
+use crate::backend::rollouts::{CountsElsewhere, RolloutBackend, RolloutId, RolloutKind, StoredRollout};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
@@ -64,6 +64,11 @@ impl RolloutBackend for Sqlite {
     async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
         self.readers.read(Owner::Host, read_rollouts).await
     }
+
+    async fn rollout_counts_elsewhere(&self) -> Result<Vec<CountsElsewhere>, StoreError> {
+        // There is no other host.
+        Ok(Vec::new())
+    }
 }
 
 fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
@@ -81,6 +86,7 @@ fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreErr
             ended_reason: row.get(6)?,
             earlier: Vec::new(),
             counts: row.get(8)?,
+            counts_elsewhere: Vec::new(),
         };
         Ok((stored, earlier))
     })?;

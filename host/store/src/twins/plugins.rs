@@ -41,6 +41,7 @@ impl TwinSide {
                     earlier: Vec::new(),
                     ended_reason: (more == 6).then(|| "before its begin".into()),
                     counts: "c".repeat(more),
+                    counts_elsewhere: Vec::new(),
                 };
                 let new = match under_way {
                     Some(under_way) => new.after(&under_way),

@@ -64,6 +64,7 @@ impl World {
                     started_at_ms: 0,
                     earlier: vec![(1, 2.0); pick],
                     counts: "c".repeat(size),
+                    counts_elsewhere: Vec::new(),
                     ended_reason: None,
                 };
                 allow(store.begin_rollout(actor(), rollout, || ()).await);

@@ -3,7 +3,9 @@
 use super::{has_version, is_kept};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::plugins::{Quarantine, QuarantineBackend, RolloutBackend, RolloutId, StoredRollout};
+use crate::backend::rollouts::{
+    CountsElsewhere, Quarantine, QuarantineBackend, RolloutBackend, RolloutId, StoredRollout,
+};
 use crate::memory::Memory;
 use crate::memory::share::record;
 use crate::memory::tables::MemoryTables;
@@ -19,7 +21,7 @@ impl RolloutBackend for Memory {
             if !has_version(tables, tenant, name, sha256) {
                 return Err(StoreError::NotFound("version of the plugin"));
             }
-            let row = StoredRollout { ended_reason: None, ..rollout.clone() };
+            let row = StoredRollout { ended_reason: None, counts_elsewhere: Vec::new(), ..rollout.clone() };
             tables.rollouts.insert_mut((tenant.clone(), name.clone()), row);
             let action = AuditAction::PluginBeginRollout { name, rollout: rollout.audit() };
             record(tables, &actor, Some(tenant), &action, self.limits.share)
@@ -63,6 +65,11 @@ impl RolloutBackend for Memory {
         })
         .await
     }
+
+    async fn rollout_counts_elsewhere(&self) -> Result<Vec<CountsElsewhere>, StoreError> {
+        // There is no other host.
+        Ok(Vec::new())
+    }
 }
 
 #[async_trait]
@@ -94,5 +101,5 @@ impl QuarantineBackend for Memory {
 /// Returns a rollout, unless it has ended or was replaced.
 fn under_way<'t>(tables: &'t mut MemoryTables, id: &RolloutId) -> Option<&'t mut StoredRollout> {
     let rollout = tables.rollouts.get_mut(&(id.tenant.clone(), id.name.clone()))?;
-    rollout.is_under_way(id).then_some(rollout)
+    (rollout.ended_reason.is_none() && rollout.id() == *id).then_some(rollout)
 }

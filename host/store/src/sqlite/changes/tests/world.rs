@@ -56,6 +56,7 @@ fn rollout() -> StoredRollout {
         earlier: Vec::new(),
         ended_reason: None,
         counts: String::new(),
+        counts_elsewhere: Vec::new(),
     }
 }
 
