@@ -25,7 +25,7 @@ impl Plugins {
             pool.evict_plugin(&forgotten.0, &forgotten.1);
         };
         self.store.delete_plugin(actor, tenant, name, forget).await?;
-        self.forget_all(|other| *other == key);
+        self.forget_known(|other| *other == key);
         Ok(())
     }
 
@@ -53,11 +53,11 @@ impl Plugins {
         names.iter().for_each(|name| self.runtime.pool.evict_plugin(tenant, name));
         self.rollouts.write().retain(|(owner, _), _| owner != tenant);
         self.file_problems.write().retain(|(owner, _), _| owner != tenant);
-        self.forget_all(|(owner, _)| owner == tenant);
+        self.forget_known(|(owner, _)| owner == tenant);
     }
 
     /// Forgets the inactive versions of some plugins.
-    fn forget_all(&self, of: impl Fn(&PluginKey) -> bool) {
+    pub(super) fn forget_known(&self, of: impl Fn(&PluginKey) -> bool) {
         let mut known = self.known();
         let versions: Vec<(PluginKey, String)> =
             known.iter().map(|(version, _)| version).filter(|one| of(&one.0)).cloned().collect();

@@ -13,6 +13,7 @@
 //!    with the active version over earlier events ([`comparison`]).
 //! 7. After a start, code is loaded from the cache or compiled again in the background ([`restore`]). Versions in whose call the host
 //!    died are not called ([`quarantine`]).
+//! 8. What another host changed in the same database is put in force here ([`follow`]).
 //!
 //! # Guarantees
 //! - A guest can end its call and nothing else: every fault of a guest is a [`PluginFault`], which is a value and no error.
@@ -40,6 +41,7 @@ mod counters;
 mod deletion;
 mod engine;
 mod folder;
+mod follow;
 mod guest;
 mod instance_pool;
 mod judge;

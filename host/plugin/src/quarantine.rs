@@ -15,6 +15,7 @@ use hookloom_store::{Quarantine, Store, StoreError};
 use hookloom_telemetry as telemetry;
 use parking_lot::RwLock;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Quarantined versions, by tenant and sha256.
 pub(super) type Quarantined = RwLock<HashMap<(TenantId, String), Quarantine>>;
@@ -53,13 +54,21 @@ impl Plugins {
     }
 
     /// Ends the quarantine of a version.
-    pub async fn release(&self, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
-        if self.quarantine(tenant, sha256).is_some() {
-            self.store.release(tenant.clone(), sha256.to_owned()).await?;
-            self.quarantined.write().remove(&(tenant.clone(), sha256.to_owned()));
-            telemetry::quarantined(tenant, sha256, false);
-            tracing::warn!(%tenant, %sha256, "a version of a plugin is no longer quarantined");
+    pub async fn release(self: &Arc<Self>, tenant: &TenantId, sha256: &str) -> Result<(), PluginError> {
+        if self.quarantine(tenant, sha256).is_none() {
+            return Ok(());
         }
-        Ok(())
+        let plugins = self.clone();
+        let owner = tenant.clone();
+        let sha256 = sha256.to_owned();
+        // In the order of the tenant's changes, so that `follow` does not put an earlier state in force afterwards.
+        let release = move |store: Arc<Store>| async move {
+            store.release(owner.clone(), sha256.clone()).await?;
+            telemetry::quarantined(&owner, &sha256, false);
+            tracing::warn!(tenant = %owner, %sha256, "a version of a plugin is no longer quarantined");
+            plugins.quarantined.write().remove(&(owner, sha256));
+            Ok(())
+        };
+        self.store.in_plugin_order(tenant.clone(), release).await
     }
 }

@@ -41,7 +41,7 @@ impl Plugins {
                 continue;
             }
             match self.version(&stored.tenant, &stored.name, &stored.sha256).await {
-                Ok(version) => self.put_rollout(Rollout::new(stored, version)),
+                Ok(version) => self.put_rollout(Arc::new(Rollout::new(stored, version))),
                 Err(error) => {
                     let error = hookloom_model::describe(&error);
                     tracing::error!(tenant = %stored.tenant, plugin = %stored.name, %error, "a rollout could not be restored");
@@ -51,9 +51,9 @@ impl Plugins {
         Ok(())
     }
 
-    fn put_rollout(&self, rollout: Rollout) {
+    pub(super) fn put_rollout(&self, rollout: Arc<Rollout>) {
         let key = (rollout.stored.tenant.clone(), rollout.stored.name.clone());
-        self.rollouts.write().insert(key, Arc::new(rollout));
+        self.rollouts.write().insert(key, rollout);
     }
 
     /// Begins a rollout of a version. It replaces the plugin's previous rollout.
@@ -71,10 +71,10 @@ impl Plugins {
         let plugins = self.clone();
         let stored = rollout.clone();
         let install = move || {
-            plugins.put_rollout(match continued {
+            plugins.put_rollout(Arc::new(match continued {
                 Some(under_way) => under_way.continued(rollout, version),
                 None => Rollout::new(rollout, version),
-            });
+            }));
         };
         Ok(self.store.begin_rollout(actor, stored, install).await?)
     }

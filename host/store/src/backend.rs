@@ -26,6 +26,7 @@ pub mod operator_actions;
 pub mod plugins;
 pub mod rollouts;
 pub mod subscriptions;
+pub mod tenant_plugins;
 pub mod tenants;
 pub mod upkeep;
 
@@ -42,6 +43,7 @@ use plugins::{PluginBackend, PluginDeletionBackend};
 use rollouts::{QuarantineBackend, RolloutBackend};
 use std::any::Any;
 use subscriptions::{EndingBackend, StateBackend, SubscriptionBackend};
+use tenant_plugins::TenantPluginsBackend;
 use tenants::{DeletionBackend, TenantBackend, UsageBackend};
 use upkeep::{ClockBackend, RetentionBackend, SweepBackend};
 
@@ -85,5 +87,6 @@ backend! {
     SubscriptionBackend,
     SweepBackend,
     TenantBackend,
+    TenantPluginsBackend,
     UsageBackend,
 }

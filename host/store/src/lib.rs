@@ -82,6 +82,7 @@ pub use backend::operator_actions::Span;
 pub use backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 pub use backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout};
 pub use backend::subscriptions::NewSubscription;
+pub use backend::tenant_plugins::TenantPlugins;
 pub use backend::tenants::TenantChange;
 pub use caps::Caps;
 use catalog::Catalog;

@@ -7,6 +7,7 @@
 use crate::audit::Actor;
 use crate::backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 use crate::backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, StoredRollout};
+use crate::backend::tenant_plugins::TenantPlugins;
 use crate::usage::TenantContents;
 use crate::{Store, StoreError};
 use bytes::Bytes;
@@ -88,19 +89,27 @@ impl Store {
         self.sweeps.notify_one();
     }
 
-    /// Runs work while no other change of the tenant's plugins is under way, in a task of its own, which goes on if the caller is
+    /// Runs work while this host makes no other change of the tenant's plugins, in a task of its own, which goes on if the caller is
     /// gone.
-    async fn in_plugin_order<F: Future<Output = Result<(), StoreError>> + Send + 'static>(
+    ///
+    /// # Errors
+    /// Those of the work, and [`StoreError::Panicked`].
+    pub async fn in_plugin_order<T, E, F>(
         self: &Arc<Self>,
         owner: TenantId,
         work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
-    ) -> Result<(), StoreError> {
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
         let store = self.clone();
         let ordered = async move {
             let _order = store.plugin_order.hold(&owner).await;
             work(store.clone()).await
         };
-        tokio::spawn(ordered).await.unwrap_or(Err(StoreError::Panicked))
+        tokio::spawn(ordered).await.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
     }
 
     /// Deletes a plugin with all its versions, unless a subscription uses it. `forget` runs after the commit, in the order of
@@ -221,6 +230,11 @@ impl Store {
 
             /// Returns the active versions of all tenants, for the start.
             pub async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError>;
+
+            /// Returns the active versions, rollouts and quarantine of a tenant, as of one moment. A tenant that is being deleted has
+            /// none. Read in the order of [`Store::in_plugin_order`], this is what is in force until the order is left, unless another
+            /// host changes it.
+            pub async fn tenant_plugins(&self, tenant: TenantId) -> Result<TenantPlugins, StoreError>;
 
             /// Returns the plugins of all tenants.
             pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError>;

@@ -60,6 +60,7 @@ mod share;
 mod subscription_state;
 mod subscriptions;
 mod sweeps;
+mod tenant_plugins;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod test_server;

@@ -58,6 +58,7 @@ mod share;
 mod subscription_state;
 mod subscriptions;
 mod sweeps;
+mod tenant_plugins;
 mod tenants;
 mod tuning;
 mod usage;

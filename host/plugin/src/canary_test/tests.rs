@@ -173,26 +173,29 @@ fn no_state_overflows() {
     assert!(evidence.value() < 1.0);
 }
 
+/// Returns the test of a host that judged some events well, and then some badly.
+fn host(regressions: usize, judged: usize) -> CanaryTest {
+    let mut test = CanaryTest::default();
+    for number in 0..regressions + judged {
+        test.observe_active(false);
+        let outcome = if number < judged { CanaryOutcome::Judged } else { CanaryOutcome::Regression };
+        test.observe_canary(outcome, 0, CpuBaseline::default());
+    }
+    test
+}
+
 #[test]
 fn the_evidence_of_hosts_is_multiplied_and_that_of_an_idle_host_changes_nothing() {
-    let host = |regressions: usize, judged: usize| {
-        let mut test = CanaryTest::default();
-        for number in 0..regressions + judged {
-            test.observe_active(false);
-            let outcome = if number < judged { CanaryOutcome::Judged } else { CanaryOutcome::Regression };
-            test.observe_canary(outcome, 0, CpuBaseline::default());
-        }
-        test
-    };
     let idle = CanaryTest::default();
-    let bad = host(4, 6);
+    let bad = host(5, 1);
     let alone = bad.figures(&[]).evidence;
     for together in [bad.figures(&[&idle, &idle]).evidence, idle.figures(&[&bad]).evidence] {
         assert!((together / alone - 1.0).abs() < 1e-9, "{together} and {alone}");
     }
     assert_eq!(bad.breach(&[]), None);
     assert_eq!(bad.breach(&[&bad, &bad]), Some(Breach::Faults));
-    let (one, other) = (host(3, 5), host(2, 9));
+    let one = host(3, 5);
+    let other = host(2, 9);
     let order = [one.figures(&[&other, &bad]).evidence, bad.figures(&[&one, &other]).evidence];
     assert!((order[0] / order[1] - 1.0).abs() < 1e-9, "{order:?}");
     let good = host(0, 500);

@@ -113,7 +113,8 @@ fn the_counts_of_all_hosts_end_a_canary_that_none_of_them_ends_alone() {
 
 #[test]
 fn a_restart_keeps_the_counts_of_each_host_apart() {
-    let (here, there) = (canary(), canary());
+    let here = canary();
+    let there = canary();
     here.note_canary(id(1), FAILED, Some(JUDGED));
     there.note_canary(id(2), JUDGED, None);
     let stored = StoredRollout {

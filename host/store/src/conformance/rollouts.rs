@@ -2,7 +2,8 @@
 
 use super::test_store::{TestStore, tenant};
 use super::test_values::{component, operator, version};
-use crate::{Quarantine, RolloutId, RolloutKind, StoreError, StoredRollout};
+use crate::{Quarantine, RolloutId, RolloutKind, StoreError, StoredRollout, TenantPlugins};
+use hookloom_model::subscription::TenantId;
 
 conformance! {
     a_rollout_replaces_the_previous_one,
@@ -13,6 +14,7 @@ conformance! {
     a_rollout_needs_its_version,
     the_counts_of_a_host_are_its_own,
     a_version_is_quarantined_until_its_release,
+    the_plugins_of_a_tenant_are_read_together,
 }
 
 /// Uploads the versions `a`, which is active, and `b`.
@@ -179,4 +181,29 @@ async fn a_version_is_quarantined_until_its_release(store: &mut TestStore) {
     assert_eq!(store.quarantined().await.expect("quarantined versions").len(), 1);
     store.release(tenant(), sha256).await.expect("released");
     assert!(store.quarantined().await.expect("quarantined versions").is_empty());
+}
+
+async fn the_plugins_of_a_tenant_are_read_together(store: &mut TestStore) {
+    with_versions(store).await;
+    let foreign = store.add_tenant("u").await;
+    let uploaded = store.activate_plugin(operator(), foreign.clone(), "q".into(), version("a"), component("a"), || ());
+    uploaded.await.expect("active");
+    store.begin_rollout(operator(), rollout(RolloutKind::Canary, "b"), || ()).await.expect("begun");
+    for owner in [tenant(), foreign.clone()] {
+        let new = Quarantine { tenant: owner, sha256: version("b").sha256, since_ms: 5, reason: "it traps".into() };
+        store.quarantine(new).await.expect("quarantined");
+    }
+    let counts = async |of: &TenantId| {
+        let TenantPlugins { active, rollouts, quarantined } = store.tenant_plugins(of.clone()).await.expect("plugins");
+        let owners = active.iter().map(|one| &one.tenant).chain(rollouts.iter().map(|one| &one.tenant));
+        assert!(owners.chain(quarantined.iter().map(|one| &one.tenant)).all(|owner| owner == of));
+        (active.len(), rollouts.len(), quarantined.len())
+    };
+    assert_eq!((counts(&tenant()).await, counts(&foreign).await), ((1, 1, 1), (1, 0, 1)));
+    let found = store.tenant_plugins(tenant()).await.expect("plugins");
+    assert_eq!((&found.active[0].sha256, &found.rollouts[0].sha256), (&version("a").sha256, &version("b").sha256));
+    let contents = store.tenant_contents(tenant()).await.expect("contents");
+    store.delete_tenant(operator(), tenant(), contents, || ()).await.expect("deleted");
+    assert_eq!((counts(&tenant()).await, counts(&foreign).await), ((0, 0, 0), (1, 0, 1)));
+    assert_eq!(counts(&TenantId("unknown".into())).await, (0, 0, 0));
 }

@@ -2,6 +2,7 @@
 
 mod deletion;
 mod rollouts;
+mod tenant_plugins;
 
 use super::Memory;
 use super::share::{record, within_share};
@@ -101,15 +102,7 @@ impl PluginBackend for Memory {
     }
 
     async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
-        self.read(|tables| {
-            let plugins = tables.plugins.values().filter(|plugin| is_kept(tables, &plugin.tenant));
-            let active = plugins.filter_map(|StoredPlugin { tenant, name, active_sha256, .. }| {
-                let PluginVersion { sha256, report, .. } = version(tables, tenant, name, active_sha256)?.clone();
-                Some(ActiveVersion { tenant: tenant.clone(), name: name.clone(), sha256, report })
-            });
-            Ok(active.collect())
-        })
-        .await
+        self.read(|tables| Ok(active_versions(tables))).await
     }
 
     async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError> {
@@ -206,6 +199,16 @@ pub(super) fn delete_version_row(tables: &mut MemoryTables, key: &(TenantId, Str
     if tables.versions.keys().all(|(.., other)| other != sha256) {
         tables.components.remove_mut(sha256);
     }
+}
+
+/// Returns the active versions of all tenants that are not being deleted.
+fn active_versions(tables: &MemoryTables) -> Vec<ActiveVersion> {
+    let plugins = tables.plugins.values().filter(|plugin| is_kept(tables, &plugin.tenant));
+    let active = plugins.filter_map(|StoredPlugin { tenant, name, active_sha256, .. }| {
+        let PluginVersion { sha256, report, .. } = version(tables, tenant, name, active_sha256)?.clone();
+        Some(ActiveVersion { tenant: tenant.clone(), name: name.clone(), sha256, report })
+    });
+    active.collect()
 }
 
 /// Returns true unless a tenant is being deleted.

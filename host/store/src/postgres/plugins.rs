@@ -123,7 +123,7 @@ impl PluginBackend for Postgres {
     async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
         let read = self
             .readers
-            .read_one(Owner::Host, |connection| Box::pin(async move { read_active_versions(connection).await }));
+            .read_one(Owner::Host, |connection| Box::pin(async move { read_active_versions(connection, None).await }));
         read.await
     }
 
@@ -273,11 +273,16 @@ fn plugin_row(row: &Row) -> Result<StoredPlugin, StoreError> {
     })
 }
 
-async fn read_active_versions(connection: &Connection) -> Result<Vec<ActiveVersion>, StoreError> {
+/// Returns the active versions of a tenant, or of all tenants.
+pub(super) async fn read_active_versions(
+    connection: &Connection,
+    of: Option<&TenantId>,
+) -> Result<Vec<ActiveVersion>, StoreError> {
     let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
                JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
-               JOIN tenants t ON t.id = p.tenant AND t.deleting_since_ms IS NULL ORDER BY p.tenant, p.name";
-    connection.query(sql, &[]).await?.iter().map(active_row).collect()
+               JOIN tenants t ON t.id = p.tenant AND t.deleting_since_ms IS NULL
+               WHERE $1::text IS NULL OR p.tenant = $1::text ORDER BY p.tenant, p.name";
+    connection.query(sql, &[&of.map(|of| &*of.0)]).await?.iter().map(active_row).collect()
 }
 
 fn active_row(row: &Row) -> Result<ActiveVersion, StoreError> {

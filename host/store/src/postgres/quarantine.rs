@@ -1,5 +1,6 @@
 //! Quarantined versions of plugins in the database, by tenant and sha256.
 
+use super::connection::Connection;
 use super::rows::text;
 use super::{Postgres, rows};
 use crate::StoreError;
@@ -34,14 +35,21 @@ impl QuarantineBackend for Postgres {
     }
 
     async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        let read = self.readers.read_one(Owner::Host, |connection| {
-            Box::pin(async move {
-                let sql = "SELECT tenant, sha256, since_ms, reason FROM quarantine ORDER BY tenant, sha256";
-                connection.query(sql, &[]).await?.iter().map(quarantine_row).collect()
-            })
-        });
+        let read = self
+            .readers
+            .read_one(Owner::Host, |connection| Box::pin(async move { read_quarantined(connection, None).await }));
         read.await
     }
+}
+
+/// Returns the quarantined versions of a tenant that is not being deleted, or of all tenants.
+pub(super) async fn read_quarantined(
+    connection: &Connection,
+    of: Option<&TenantId>,
+) -> Result<Vec<Quarantine>, StoreError> {
+    let sql = "SELECT tenant, sha256, since_ms, reason FROM quarantine WHERE $1::text IS NULL OR tenant = $1::text
+               AND EXISTS (SELECT 1 FROM tenants WHERE id = $1::text AND deleting_since_ms IS NULL) ORDER BY tenant, sha256";
+    connection.query(sql, &[&of.map(|of| &*of.0)]).await?.iter().map(quarantine_row).collect()
 }
 
 fn quarantine_row(row: &Row) -> Result<Quarantine, StoreError> {

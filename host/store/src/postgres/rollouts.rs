@@ -15,6 +15,7 @@ use crate::backend::rollouts::{CountsElsewhere, RolloutBackend, RolloutId, Rollo
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
+use hookloom_model::subscription::TenantId;
 use tokio_postgres::Row;
 
 /// SQL of the number of this host, which is a setting of the connection. Without it, the host is the only one.
@@ -65,8 +66,9 @@ impl RolloutBackend for Postgres {
     }
 
     async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
-        let read =
-            self.readers.read_one(Owner::Host, |connection| Box::pin(async move { read_rollouts(connection).await }));
+        let read = self
+            .readers
+            .read_one(Owner::Host, |connection| Box::pin(async move { read_rollouts(connection, None).await }));
         read.await
     }
 
@@ -113,14 +115,19 @@ async fn note_counts(tx: &WriteTx, counted: &RolloutId, counts: &str) -> Result<
     tx.execute(&sql, &[&&*tenant.0, name, sha256, started_at_ms, &counts]).await.map(drop)
 }
 
-async fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
+/// Returns the rollouts of a tenant, or of all tenants.
+pub(super) async fn read_rollouts(
+    connection: &Connection,
+    of: Option<&TenantId>,
+) -> Result<Vec<StoredRollout>, StoreError> {
     let sql = format!(
         "SELECT r.tenant, r.name, r.kind, r.sha256, r.percent, r.started_at_ms, r.ended_reason, r.earlier,
            coalesce((SELECT c.counts FROM rollout_counts c WHERE c.tenant = r.tenant AND c.name = r.name AND c.host = {HOST}), ''),
            {COUNTS_ELSEWHERE}
-         FROM rollouts r JOIN tenants t ON t.id = r.tenant AND t.deleting_since_ms IS NULL ORDER BY r.tenant, r.name"
+         FROM rollouts r JOIN tenants t ON t.id = r.tenant AND t.deleting_since_ms IS NULL
+         WHERE $1::text IS NULL OR r.tenant = $1::text ORDER BY r.tenant, r.name"
     );
-    connection.query(&sql, &[]).await?.iter().map(rollout_row).collect()
+    connection.query(&sql, &[&of.map(|of| &*of.0)]).await?.iter().map(rollout_row).collect()
 }
 
 async fn read_counts_elsewhere(connection: &Connection) -> Result<Vec<CountsElsewhere>, StoreError> {

@@ -81,7 +81,7 @@ impl PluginBackend for Sqlite {
     }
 
     async fn active_versions(&self) -> Result<Vec<ActiveVersion>, StoreError> {
-        self.readers.read(Owner::Host, read_active_versions).await
+        self.readers.read(Owner::Host, |connection| read_active_versions(connection, None)).await
     }
 
     async fn activate_version(
@@ -207,12 +207,16 @@ fn read_plugins(connection: &Connection) -> Result<Vec<StoredPlugin>, StoreError
     rows.map(|row| row.map_err(StoreError::from)).collect()
 }
 
-fn read_active_versions(connection: &Connection) -> Result<Vec<ActiveVersion>, StoreError> {
+/// Returns the active versions of a tenant, or of all tenants.
+pub(super) fn read_active_versions(
+    connection: &Connection,
+    of: Option<&TenantId>,
+) -> Result<Vec<ActiveVersion>, StoreError> {
     let sql = "SELECT p.tenant, p.name, v.sha256, v.report FROM plugins p
                JOIN plugin_versions v ON v.tenant = p.tenant AND v.name = p.name AND v.sha256 = p.active_sha256
-               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting";
+               JOIN ledgers l ON l.tenant = p.tenant AND NOT l.deleting WHERE ?1 IS NULL OR p.tenant = ?1";
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map([of.map(|of| &*of.0)], |row| {
         let tenant = TenantId(row.get::<_, String>(0)?.into());
         Ok(ActiveVersion { tenant, name: row.get(1)?, sha256: row.get(2)?, report: row.get(3)? })
     })?;

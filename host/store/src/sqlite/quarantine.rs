@@ -27,13 +27,16 @@ impl QuarantineBackend for Sqlite {
     }
 
     async fn quarantined(&self) -> Result<Vec<Quarantine>, StoreError> {
-        self.readers.read(Owner::Host, read_quarantined).await
+        self.readers.read(Owner::Host, |connection| read_quarantined(connection, None)).await
     }
 }
 
-fn read_quarantined(connection: &Connection) -> Result<Vec<Quarantine>, StoreError> {
-    let mut statement = connection.prepare("SELECT tenant, sha256, since_ms, reason FROM quarantine")?;
-    let rows = statement.query_map([], |row| {
+/// Returns the quarantined versions of a tenant that is not being deleted, or of all tenants.
+pub(super) fn read_quarantined(connection: &Connection, of: Option<&TenantId>) -> Result<Vec<Quarantine>, StoreError> {
+    let sql = "SELECT tenant, sha256, since_ms, reason FROM quarantine
+               WHERE ?1 IS NULL OR tenant = ?1 AND EXISTS (SELECT 1 FROM ledgers l WHERE l.tenant = ?1 AND NOT l.deleting)";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([of.map(|of| &*of.0)], |row| {
         let tenant = TenantId(row.get::<_, String>(0)?.into());
         Ok(Quarantine { tenant, sha256: row.get(1)?, since_ms: row.get(2)?, reason: row.get(3)? })
     })?;

@@ -62,7 +62,7 @@ impl RolloutBackend for Sqlite {
     }
 
     async fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
-        self.readers.read(Owner::Host, read_rollouts).await
+        self.readers.read(Owner::Host, |connection| read_rollouts(connection, None)).await
     }
 
     async fn rollout_counts_elsewhere(&self) -> Result<Vec<CountsElsewhere>, StoreError> {
@@ -71,10 +71,12 @@ impl RolloutBackend for Sqlite {
     }
 }
 
-fn read_rollouts(connection: &Connection) -> Result<Vec<StoredRollout>, StoreError> {
-    let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant) WHERE NOT deleting";
+/// Returns the rollouts of a tenant, or of all tenants.
+pub(super) fn read_rollouts(connection: &Connection, of: Option<&TenantId>) -> Result<Vec<StoredRollout>, StoreError> {
+    let sql = "SELECT tenant, name, kind, sha256, percent, started_at_ms, ended_reason, earlier, counts FROM rollouts JOIN ledgers USING (tenant)
+               WHERE NOT deleting AND (?1 IS NULL OR tenant = ?1)";
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map([of.map(|of| &*of.0)], |row| {
         let earlier: String = row.get(7)?;
         let stored = StoredRollout {
             tenant: TenantId(row.get::<_, String>(0)?.into()),

@@ -4,12 +4,11 @@ use super::*;
 use crate::postgres::test_server::TestDatabase;
 use crate::{PluginVersion, Store, StoreEvent, StoreLimits, TenantChange};
 use bytes::Bytes;
-use hookloom_model::subscription::TenantId;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Store with a plugin whose canary is under way.
-struct World {
+struct CanaryOfHosts {
     store: Arc<Store>,
     /// Connection of another host.
     elsewhere: Connection,
@@ -37,7 +36,7 @@ fn canary() -> StoredRollout {
     }
 }
 
-impl World {
+impl CanaryOfHosts {
     async fn new() -> Self {
         let database = TestDatabase::new().await;
         let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
@@ -50,7 +49,7 @@ impl World {
         store.begin_rollout(Actor::Host, canary(), || ()).await.expect("begun");
         let elsewhere = database.connect().await;
         elsewhere.batch_execute("SET hookloom.host = '7'").await.expect("set");
-        World { store, elsewhere, _store_events, _database: database }
+        CanaryOfHosts { store, elsewhere, _store_events, _database: database }
     }
 
     /// Stores counts as the other host.
@@ -76,38 +75,38 @@ fn counts(own: &str, elsewhere: &[&str]) -> (String, Vec<String>) {
 
 #[tokio::test]
 async fn each_host_has_its_own_counts() {
-    let world = World::new().await;
-    world.count_elsewhere("elsewhere").await;
-    world.store.note_rollout_counts(canary().id(), "here".into()).await.expect("noted");
-    assert_eq!(world.counts().await, counts("here", &["elsewhere"]));
-    let of_others = world.store.rollout_counts_elsewhere().await.expect("counts");
+    let hosts = CanaryOfHosts::new().await;
+    hosts.count_elsewhere("elsewhere").await;
+    hosts.store.note_rollout_counts(canary().id(), "here".into()).await.expect("noted");
+    assert_eq!(hosts.counts().await, counts("here", &["elsewhere"]));
+    let of_others = hosts.store.rollout_counts_elsewhere().await.expect("counts");
     assert_eq!(of_others, [CountsElsewhere { id: canary().id(), counts: vec!["elsewhere".into()] }]);
-    let of_the_other = read_rollouts(&world.elsewhere).await.expect("rollouts").remove(0);
+    let of_the_other = read_rollouts(&hosts.elsewhere, None).await.expect("rollouts").remove(0);
     assert_eq!((of_the_other.counts, of_the_other.counts_elsewhere), counts("elsewhere", &["here"]));
-    let ended = world.store.end_rollout(Actor::Host, canary().id(), "ended".into(), Some("last".into()), || ());
+    let ended = hosts.store.end_rollout(Actor::Host, canary().id(), "ended".into(), Some("last".into()), || ());
     ended.await.expect("ended");
-    assert_eq!(world.counts().await, counts("last", &["elsewhere"]), "an ended rollout has the counts of all hosts");
+    assert_eq!(hosts.counts().await, counts("last", &["elsewhere"]), "an ended rollout has the counts of all hosts");
 }
 
 #[tokio::test]
 async fn another_percentage_keeps_the_counts_of_other_hosts_and_another_rollout_does_not() {
-    let world = World::new().await;
-    world.count_elsewhere("elsewhere").await;
+    let hosts = CanaryOfHosts::new().await;
+    hosts.count_elsewhere("elsewhere").await;
     let more = StoredRollout { started_at_ms: 2, percent: 50.0, ..canary() }.after(&canary());
-    world.store.begin_rollout(Actor::Host, more.clone(), || ()).await.expect("begun");
-    assert_eq!(world.counts().await, counts("begun", &["elsewhere"]));
-    world.store.begin_rollout(Actor::Host, StoredRollout { started_at_ms: 3, ..canary() }, || ()).await.expect("begun");
-    assert_eq!(world.counts().await, counts("begun", &[]), "the same version, from the beginning");
-    world.count_elsewhere("elsewhere").await;
+    hosts.store.begin_rollout(Actor::Host, more.clone(), || ()).await.expect("begun");
+    assert_eq!(hosts.counts().await, counts("begun", &["elsewhere"]));
+    hosts.store.begin_rollout(Actor::Host, StoredRollout { started_at_ms: 3, ..canary() }, || ()).await.expect("begun");
+    assert_eq!(hosts.counts().await, counts("begun", &[]), "the same version, from the beginning");
+    hosts.count_elsewhere("elsewhere").await;
     let late = StoredRollout { started_at_ms: 4, ..canary() }.after(&more);
-    world.store.begin_rollout(Actor::Host, late, || ()).await.expect("begun");
-    assert_eq!(world.counts().await, counts("begun", &[]), "it continues a rollout that is over");
+    hosts.store.begin_rollout(Actor::Host, late, || ()).await.expect("begun");
+    assert_eq!(hosts.counts().await, counts("begun", &[]), "it continues a rollout that is over");
 }
 
 #[tokio::test]
 async fn the_counts_of_all_hosts_go_with_the_plugin() {
-    let world = World::new().await;
-    world.count_elsewhere("elsewhere").await;
-    world.store.delete_plugin(Actor::Host, tenant(), "p".into(), || ()).await.expect("deleted");
-    assert!(!world.elsewhere.exists("SELECT 1 FROM rollout_counts", &[]).await.expect("a look"));
+    let hosts = CanaryOfHosts::new().await;
+    hosts.count_elsewhere("elsewhere").await;
+    hosts.store.delete_plugin(Actor::Host, tenant(), "p".into(), || ()).await.expect("deleted");
+    assert!(!hosts.elsewhere.exists("SELECT 1 FROM rollout_counts", &[]).await.expect("a look"));
 }
