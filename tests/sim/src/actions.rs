@@ -268,7 +268,10 @@ async fn activate(world: &World, store: &Arc<Store>, tenant: TenantId) -> Result
 
 async fn rollout(world: &World, store: &Arc<Store>, tenant: TenantId, begins: bool) -> Result<String, StoreError> {
     if !begins {
-        store.end_rollout(actor(), tenant, "p".to_owned(), "by hand".to_owned(), None).await?;
+        let rollouts = store.rollouts().await?;
+        if let Some(latest) = rollouts.into_iter().find(|rollout| rollout.tenant == tenant) {
+            store.end_rollout(actor(), latest.id(), "by hand".to_owned(), None, || ()).await?;
+        }
         return Ok("ended".to_owned());
     }
     let sha256 = world.with(|state| state.installed.get(&tenant).cloned()).unwrap_or_default();
@@ -282,6 +285,7 @@ async fn rollout(world: &World, store: &Arc<Store>, tenant: TenantId, begins: bo
         earlier: Vec::new(),
         ended_reason: None,
         counts: String::new(),
+        counts_elsewhere: Vec::new(),
     };
     store.begin_rollout(actor(), rollout, || ()).await?;
     Ok("begun".to_owned())
