@@ -13,6 +13,14 @@ pub enum FolderFault {
         /// `missing` or `empty`.
         what: &'static str,
     },
+    /// The store was moved to PostgreSQL.
+    #[error(
+        "the store of the data folder {folder} was moved to PostgreSQL: name the database by the setting store. hookloom.db.moved is the store before the move. If the database is empty, the move was interrupted: rename hookloom.db.moved to hookloom.db, and move it again"
+    )]
+    Moved {
+        /// Path of the data folder.
+        folder: String,
+    },
     /// The database exists, and its key does not.
     #[error(
         "the data folder {folder} has a hookloom.db, but its master.key is missing: put the key back (a backup has it unless it was made with --without-key). Without it nothing opens the secrets in the database; to begin with an empty store instead, move hookloom.db out of the folder"

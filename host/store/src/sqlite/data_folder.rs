@@ -34,7 +34,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the database's file in a data folder.
 pub const DATABASE: &str = "hookloom.db";
-const LOG: &str = "hookloom.db-wal";
+/// Name of the database's file after a move to another database, under which no host uses it.
+pub(super) const MOVED: &str = "hookloom.db.moved";
+pub(super) const LOG: &str = "hookloom.db-wal";
 const LOG_INDEX: &str = "hookloom.db-shm";
 const RUN: &str = "hookloom.db-run";
 /// Name of the master key's file in a data folder.
@@ -142,6 +144,14 @@ impl DataFolder {
         }
     }
 
+    /// Records that the log is not needed, if it is gone. The connections of this process are closed.
+    pub(super) fn record_closed(&self) {
+        let Ok(Some(run)) = Run::read(&self.file(RUN)) else { return };
+        if Presence::of(&self.file(LOG)).is_ok_and(|log| log != Presence::Filled) && self.file(DATABASE).exists() {
+            self.write_run(Run { needs_log: false, ..run });
+        }
+    }
+
     /// Returns faults that affect only the next start.
     pub(super) fn faults(&self, vault: &Vault) -> Vec<String> {
         let key = Vault::read(&self.file(MASTER_KEY));
@@ -177,6 +187,9 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
         Found::Header(_) => Presence::Filled,
     };
     if database != Presence::Filled {
+        if database == Presence::Missing && path.join(MOVED).exists() {
+            return Err(FolderFault::Moved { folder }.into());
+        }
         if has_log || path.join(MASTER_KEY).exists() {
             return Err(FolderFault::NoDatabase { folder, what: database.shown() }.into());
         }
@@ -195,15 +208,10 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Drop for DataFolder {
-    /// Runs last: the connections of the store are closed, and if the log is gone, it is not needed.
+    /// Runs last: the connections of the store are closed.
     fn drop(&mut self) {
-        if !self.is_opened.load(Ordering::Relaxed) {
-            return;
-        }
-        let path = self.file(RUN);
-        let Ok(Some(run)) = Run::read(&path) else { return };
-        if Presence::of(&self.file(LOG)).is_ok_and(|log| log != Presence::Filled) && self.file(DATABASE).exists() {
-            self.write_run(Run { needs_log: false, ..run });
+        if self.is_opened.load(Ordering::Relaxed) {
+            self.record_closed();
         }
     }
 }
