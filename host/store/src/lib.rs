@@ -60,7 +60,11 @@ mod state_change;
 mod store_event;
 mod subscriptions;
 mod sweeps;
+#[cfg(any(test, feature = "postgres"))]
+mod table_rows;
 mod tenants;
+#[cfg(any(test, feature = "postgres"))]
+mod transfer;
 #[cfg(test)]
 mod twins;
 mod usage;
@@ -99,6 +103,8 @@ pub use sqlite::{
 };
 pub use state_change::StateChange;
 pub use store_event::{Due, NewDeliveries, StoreEvent};
+#[cfg(any(test, feature = "postgres"))]
+pub use transfer::{MoveReport, MoveStep, MovedTable, move_to_postgres};
 pub use usage::{KindUsage, TenantContents, Usage, UsageKind, grouped};
 
 use backend::Backend;

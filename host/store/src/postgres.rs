@@ -41,6 +41,8 @@ mod ledger;
 mod load_catalog;
 mod machine;
 mod master_key;
+mod move_checks;
+mod move_target;
 mod new_events;
 mod operator_actions;
 mod outcomes;
@@ -65,7 +67,7 @@ mod tenants;
 #[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod tls_params;
 mod together;
@@ -73,6 +75,8 @@ mod transaction;
 mod usage;
 mod writer;
 mod writes;
+
+pub(crate) use move_target::{MoveTarget, TargetColumn};
 
 use crate::host_state::HostState;
 use crate::vault::Vault;

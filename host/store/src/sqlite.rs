@@ -34,6 +34,8 @@ mod ledger;
 mod load_catalog;
 mod log_check;
 mod machine;
+#[cfg(any(test, feature = "postgres"))]
+mod move_source;
 mod new_events;
 mod operator_actions;
 mod outcomes;
@@ -68,6 +70,8 @@ mod writes;
 pub use backup::{BackedUp, back_up};
 pub use check::{CheckReport, DamagedKey, TableReport, check_store};
 pub use data_folder::{DATABASE as SQLITE_FILE, MASTER_KEY};
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) use move_source::{MoveSource, SourceTable};
 pub use repair::damaged_parts;
 pub use rescue::{RescueReport, rescue};
 

@@ -87,6 +87,7 @@ pub(super) fn event_row(row: &Row) -> Result<Event, StoreError> {
     })
 }
 
-fn corrupt(what: std::fmt::Arguments<'_>) -> StoreError {
+/// Returns the error of a value that is invalid in its column.
+pub(super) fn corrupt(what: std::fmt::Arguments<'_>) -> StoreError {
     StoreError::Corrupt(serde_json::Error::custom(what))
 }

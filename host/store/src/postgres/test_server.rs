@@ -100,6 +100,11 @@ impl TestDatabase {
         connection::Connection::open(&config).await.expect("a connection")
     }
 
+    /// Runs statements beside a store.
+    pub(crate) async fn run(&self, sql: &str) {
+        self.connect().await.batch_execute(sql).await.expect(sql);
+    }
+
     /// Returns the path of the master key.
     pub(crate) fn master_key(&self) -> PathBuf {
         self.key_folder.path().join("master.key")

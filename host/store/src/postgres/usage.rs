@@ -72,6 +72,14 @@ impl UsageTable {
         format!("CASE WHEN r.{column} IS NULL THEN 0 ELSE {bytes} + octet_length(r.{column}) END")
     }
 
+    /// Returns the SQL that adds a row's part of another kind to its counter.
+    fn part_column(&self) -> String {
+        self.part.map_or(String::new(), |(_, kind, _)| {
+            let column = column(kind);
+            format!(", {column} = l.{column} + s.part")
+        })
+    }
+
     /// Returns the SQL of the rows of a transition table, with their sign.
     fn changed(&self, rows: &str, sign: i32) -> String {
         let payload = if self.counted.table == "events" { "octet_length(r.payload)" } else { "0" };
@@ -94,10 +102,7 @@ impl UsageTable {
         } else {
             ""
         };
-        let part = self.part.map_or(String::new(), |(_, kind, _)| {
-            let column = column(kind);
-            format!(", {column} = l.{column} + s.part")
-        });
+        let part = self.part_column();
         let tables: Vec<String> = rows.iter().map(|(name, which, _)| format!("{which} TABLE AS {name}")).collect();
         let tables = tables.join(" ");
         let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
@@ -147,6 +152,29 @@ const COPIED_DELIVERIES: &str = "CREATE OR REPLACE TRIGGER usage_deliveries_copy
 /// Returns the statements that create the triggers of all tables.
 pub(super) fn triggers() -> String {
     usage_tables().map(|table| table.triggers()).chain([COPIED_DELIVERIES.to_owned()]).collect()
+}
+
+/// Counts all rows, and writes the counters, for rows that were written while the triggers were disabled.
+pub(super) async fn count_again(connection: &Connection) -> Result<(), StoreError> {
+    let columns = UsageKind::ALL.map(|kind| format!("{} = 0", column(kind)));
+    let reset = format!("UPDATE ledgers SET events_kept = 0, bytes_kept = 0, {}", columns.join(", "));
+    connection.execute(&reset, &[]).await?;
+    for table in usage_tables() {
+        let CountedTable { table: name, kind, .. } = table.counted;
+        let column = column(*kind);
+        let kept = if *name == "events" { ", events_kept = s.rows, bytes_kept = s.payload" } else { "" };
+        let part = table.part_column();
+        let rows = table.changed(name, 1);
+        let sql = format!(
+            "UPDATE ledgers l SET {column} = l.{column} + s.bytes{kept}{part}
+             FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
+                          sum(c.part)::int8 AS part
+                   FROM ({rows}) c GROUP BY c.tenant) s
+             WHERE l.tenant = s.tenant"
+        );
+        connection.execute(&sql, &[]).await?;
+    }
+    Ok(())
 }
 
 /// Number of events and sizes by kind.

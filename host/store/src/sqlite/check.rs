@@ -201,7 +201,7 @@ fn named_findings(connection: &Connection) -> Result<Vec<String>, StoreError> {
 }
 
 /// Returns pending deliveries without an event, for which nothing can be sent.
-fn without_events(connection: &Connection) -> Result<Vec<String>, StoreError> {
+pub(super) fn without_events(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let sql =
         "SELECT d.tenant, d.id, d.event FROM deliveries d LEFT JOIN events e ON e.tenant = d.tenant AND e.id = d.event
                WHERE d.state = 0 AND e.id IS NULL LIMIT ?1";

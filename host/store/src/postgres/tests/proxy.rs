@@ -13,7 +13,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 
 /// Message that is lost, with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(crate) enum Loss {
     /// The commit does not reach the server.
     Request,
     /// The server commits, and its answer is lost.
@@ -21,14 +21,14 @@ pub(super) enum Loss {
 }
 
 /// Proxy before the server, with a socket of its own.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     folder: TempDir,
     loss: Arc<Mutex<Option<Loss>>>,
 }
 
 impl Proxy {
     /// Starts a proxy before the server with its socket in this folder.
-    pub(super) fn start(server: &Path) -> Self {
+    pub(crate) fn start(server: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
         let loss = Arc::new(Mutex::new(None));
@@ -37,12 +37,12 @@ impl Proxy {
     }
 
     /// Returns the URL of a database behind this proxy.
-    pub(super) fn url(&self, database: &TestDatabase) -> String {
+    pub(crate) fn url(&self, database: &TestDatabase) -> String {
         database.url_at(self.folder.path())
     }
 
     /// Cuts the connection of the next commit.
-    pub(super) fn lose_next_commit(&self, loss: Loss) {
+    pub(crate) fn lose_next_commit(&self, loss: Loss) {
         *self.loss.lock() = Some(loss);
     }
 }
