@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod health;
 mod log;
+mod move_store;
 mod openapi;
 mod plugin;
 mod progress;
@@ -61,6 +62,8 @@ enum Command {
     Check(check::StoreCheckArgs),
     /// Write the undamaged data of a data folder into a new one. No host may be running on it.
     Rescue(rescue::RescueArgs),
+    /// Move the store of a data folder into an empty PostgreSQL database. No host may be running on either.
+    MoveStore(move_store::MoveStoreArgs),
     /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
     Export(tenant::ExportArgs),
     /// Create a tenant in a running host from a file that `export` wrote.
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(args),
         Command::Check(args) => check::check(&args),
         Command::Rescue(args) => rescue::rescue(&args),
+        Command::MoveStore(args) => block_on(move_store::move_store(args)),
         Command::Export(args) => block_on(tenant::export(args)),
         Command::Import(args) => block_on(tenant::import(args)),
         Command::Plugin(command) => block_on(plugin::run(command)),

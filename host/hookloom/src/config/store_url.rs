@@ -6,6 +6,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 
 /// Place of the durable state.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -22,9 +23,13 @@ impl StoreUrl {
     pub fn postgres(&self) -> Option<&str> {
         self.0.as_deref()
     }
+}
+
+impl FromStr for StoreUrl {
+    type Err = String;
 
     /// Accepts any URL of PostgreSQL's client library, which may have several hosts or the folder of a socket.
-    fn parse(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(StoreUrl(None));
         }
@@ -84,7 +89,7 @@ impl Serialize for StoreUrl {
 
 impl<'de> Deserialize<'de> for StoreUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        StoreUrl::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -96,7 +101,7 @@ mod tests {
     fn a_url_is_shown_without_its_password() {
         #[track_caller]
         fn check(text: &str, shown: &str) {
-            let url = StoreUrl::parse(text).expect("a URL");
+            let url: StoreUrl = text.parse().expect("a URL");
             assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
             assert_eq!(url.postgres().unwrap_or_default(), text);
         }
@@ -115,7 +120,7 @@ mod tests {
     #[test]
     fn other_texts_are_refused_without_being_repeated() {
         for text in ["mysql://u:secret@h/d", "u:secret@h/d", "secret", "host=h password=secret"] {
-            let error = StoreUrl::parse(text).expect_err("no URL of PostgreSQL");
+            let error = text.parse::<StoreUrl>().expect_err("no URL of PostgreSQL");
             assert!(error.contains("postgres://USER") && !error.contains("secret"), "{text}: {error}");
         }
     }
