@@ -7,7 +7,9 @@
 //!
 //! # Theory of operation
 //! Rows are written by binary `COPY` into tables that the same transaction has truncated. The triggers that count usage are disabled
-//! meanwhile, and the counters are counted once at the end.
+//! meanwhile, and the counters are counted once at the end. Deliveries are copied into their whole table, so that the server finds the
+//! part for each: statement triggers of a part do not run then. All attempts are rows of `attempts`, also the one that ended a
+//! delivery first, for which new deliveries have a column.
 //!
 //! # Limits
 //! The indexes exist from the beginning. Without them, a large store would be copied faster, and their definitions would have to be

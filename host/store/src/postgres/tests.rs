@@ -4,6 +4,8 @@ mod fairness;
 pub(crate) mod proxy;
 mod repeated;
 
+pub(crate) use super::usage::tests::PostgresRows;
+
 use super::Postgres;
 use super::connection::{self, Connection};
 use super::test_server::TestDatabase;

@@ -211,4 +211,4 @@ pub(super) async fn kept(connection: &Connection, tenant: &TenantId) -> Result<O
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

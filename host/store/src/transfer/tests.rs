@@ -6,8 +6,9 @@ mod filled;
 use super::*;
 use crate::FolderFault;
 use crate::postgres::test_server::TestDatabase;
+use crate::postgres::tests::PostgresRows;
 use crate::postgres::tests::proxy::{Loss, Proxy};
-use crate::usage_world::sequences;
+use crate::usage_world::{World, sequences};
 use crate::{Actor, Store, StoreLimits, TenantChange};
 use answers::{Answers, answers, claims};
 use filled::{Filled, filled_folder, folder_after};
@@ -200,7 +201,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 20, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_store_can_be_moved(steps in sequences()) {
+    fn any_store_can_be_moved_and_goes_on(steps in sequences(), further in sequences()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let found = runtime.block_on(async {
             let Filled { folder, before, claimed, .. } = folder_after(steps).await;
@@ -209,6 +210,12 @@ proptest! {
             let store = open_moved(folder.path(), &database).await;
             let mut found = differences(&before, &answers(&store).await);
             found.extend((claims(&store).await != claimed).then(|| "claims".to_owned()));
+            let world = World::on(store, PostgresRows::of(database).await);
+            world.check().await;
+            for step in further {
+                world.take(step).await;
+            }
+            world.check().await;
             found
         });
         prop_assert!(found.is_empty(), "{}", found.join("\n"));

@@ -160,6 +160,11 @@ impl World {
         for name in ["t0", "t1"] {
             store.create_tenant(Actor::Host, TenantId(name.into()), TenantChange::default()).await.expect("a tenant");
         }
+        World::on(store, rows)
+    }
+
+    /// Returns the world of a store that has the tenants `t0` and `t1`.
+    pub(crate) fn on(store: Arc<Store>, rows: impl CountedRows + 'static) -> World {
         World { store, rows: Box::new(rows) }
     }
 

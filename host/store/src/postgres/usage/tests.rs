@@ -10,9 +10,15 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 /// Database of a store, and a connection beside the store's.
-struct PostgresRows {
+pub(crate) struct PostgresRows {
     connection: Connection,
     _database: TestDatabase,
+}
+
+impl PostgresRows {
+    pub(crate) async fn of(database: TestDatabase) -> Self {
+        PostgresRows { connection: database.connect().await, _database: database }
+    }
 }
 
 async fn new_world() -> World {
@@ -20,12 +26,14 @@ async fn new_world() -> World {
     let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
     let opened = Store::open_postgres(&database.url(), &database.master_key(), limits).await;
     let (store, _) = opened.expect("a store");
-    World::new(store, PostgresRows { connection: database.connect().await, _database: database }).await
+    World::new(store, PostgresRows::of(database).await).await
 }
 
 #[async_trait]
 impl CountedRows for PostgresRows {
     async fn check(&self, _: &Store) {
+        let disabled = "SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'O'";
+        assert!(!self.connection.exists(disabled, &[]).await.expect("triggers"), "a trigger is disabled");
         check_usage(&self.connection).await.expect("counted");
     }
 
