@@ -64,7 +64,8 @@ fn print(report: &MoveReport, to: &StoreUrl, folder: &Path) {
     let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
     let [to, folder] = [to.to_string(), folder.display().to_string()];
     outln!("{} rows moved and counted; every ledger adds up", rows);
-    outln!("Next: set store = \"{}\" (with its password), and start the host with the same data folder", Message(&to));
+    let password = if to.contains("***") { " (with its password)" } else { "" };
+    outln!("Next: set store = \"{}\"{}, and start the host with the same data folder", Message(&to), password);
     outln!(
         "{} keeps master.key, which the host needs. The SQLite database is as it was, under the name hookloom.db.moved, so that no host delivers from it again",
         Message(&folder)
