@@ -40,6 +40,7 @@ mod interference;
 mod json;
 mod lanes;
 mod limits;
+mod move_store;
 mod moving;
 mod openapi;
 mod operations;
