@@ -33,6 +33,7 @@ pub(super) async fn move_store(args: MoveStoreArgs) -> Result<(), Failure> {
         None => config.store,
     };
     let url = to.postgres().ok_or("name an empty PostgreSQL database by --to, or by the setting store")?;
+    errln!("checking the data folder and the database");
     let mut lines = ProgressLines::default();
     let report = move_to_postgres(&config.data_dir, url, |step| lines.show(&step)).await;
     let report = report.map_err(|error| explained(error, &config.data_dir))?;
