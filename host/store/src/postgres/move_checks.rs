@@ -26,15 +26,15 @@ pub(super) async fn count(connection: &Connection, table: &str) -> Result<u64, S
     number(&connection.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?, 0)
 }
 
-/// Returns a tenant whose promised deliveries are not as many as the existing, the missing and the pruned ones. Tenants that are being
+/// Returns a tenant, of the moved rows, whose promised deliveries are not as many as the existing, the missing and the pruned ones. Tenants that are being
 /// deleted have lost rows already.
 pub(super) async fn unbalanced_ledger(connection: &Connection) -> Result<Option<String>, StoreError> {
     let sql = "SELECT l.tenant FROM ledgers l
+        JOIN tenants t ON t.id = l.tenant AND t.deleting_since_ms IS NULL
         LEFT JOIN (SELECT tenant, sum(fan_out)::int8 AS n FROM events GROUP BY tenant) e ON e.tenant = l.tenant
         LEFT JOIN (SELECT tenant, count(*) AS n FROM deliveries GROUP BY tenant) d ON d.tenant = l.tenant
         LEFT JOIN (SELECT tenant, sum(lacks)::int8 AS n FROM fan_outs GROUP BY tenant) f ON f.tenant = l.tenant
-        WHERE NOT l.deleting
-          AND coalesce(e.n, 0) + l.fan_out_pruned + l.replayed + l.tests
+        WHERE coalesce(e.n, 0) + l.fan_out_pruned + l.replayed + l.tests
            <> coalesce(d.n, 0) + coalesce(f.n, 0) + l.delivered_pruned + l.dropped_pruned + l.dead_pruned + l.cancelled_pruned
         ORDER BY l.tenant LIMIT 1";
     let row = connection.query_opt(sql, &[]).await?;

@@ -48,6 +48,15 @@ pub(crate) struct TargetColumn {
     is_identity: bool,
 }
 
+/// Gives the counts of a rollout the column that they have in the source.
+const WITH_COUNTS: &str = "ALTER TABLE rollouts ADD COLUMN counts text NOT NULL DEFAULT ''";
+
+/// Moves the counts of rollouts to their table. They go on as those of the first host. Usage is counted in the moved rows of `ledgers`,
+/// which are of no host.
+const MOVE_COUNTS: &str = "SET LOCAL hookloom.host = 0;
+     INSERT INTO rollout_counts (tenant, name, host, counts) SELECT tenant, name, 1, counts FROM rollouts WHERE counts <> '';
+     ALTER TABLE rollouts DROP COLUMN counts";
+
 impl MoveTarget {
     /// Locks a database, creates the tables if there are none, and begins the transaction.
     ///
@@ -67,7 +76,7 @@ impl MoveTarget {
             let found = format!("it has rows already, in {}; name an empty one", filled.join(", "));
             return Err(StoreError::DatabaseUnfit(found));
         }
-        let mut prepare = format!("TRUNCATE {all} RESTART IDENTITY");
+        let mut prepare = format!("TRUNCATE {all} RESTART IDENTITY; {WITH_COUNTS}");
         for table in tables {
             prepare.push_str(&format!("; ALTER TABLE {} DISABLE TRIGGER USER", quoted(table)));
         }
@@ -120,6 +129,7 @@ impl MoveTarget {
     /// # Errors
     /// [`StoreError::Conflict`]: the ledger of a tenant does not add up.
     pub(crate) async fn finish(&self, tables: &[&str], master_key: &[u8]) -> Result<(), StoreError> {
+        self.connection.batch_execute(MOVE_COUNTS).await?;
         usage::count_again(&self.connection).await?;
         if let Some(tenant) = move_checks::unbalanced_ledger(&self.connection).await? {
             return Err(StoreError::Conflict(format!(

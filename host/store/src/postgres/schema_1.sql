@@ -31,7 +31,7 @@ CREATE TABLE tenants (
 -- its own row of a tenant, so that hosts do not wait for each other: the tenant's numbers are the sums, and a row may be negative.
 CREATE TABLE ledgers (
   tenant                     text COLLATE "C" NOT NULL,
-  host                       int2 NOT NULL,       -- 0: connections of no host
+  host                       int2 NOT NULL DEFAULT 0, -- 0: connections of no host, and what was moved from another database
   replayed                   int8 NOT NULL DEFAULT 0,
   tests                      int8 NOT NULL DEFAULT 0,
   events_pruned              int8 NOT NULL DEFAULT 0,

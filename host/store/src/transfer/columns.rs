@@ -15,14 +15,16 @@ const LEFT_OUT: [(&str, &str); 2] = [
 ];
 
 /// Columns that are not copied, with the reason.
-const COLUMNS_LEFT_OUT: [(&str, &str, &str); 2] = [
+const COLUMNS_LEFT_OUT: [(&str, &str, &str); 3] = [
+    ("ledgers", "deleting", "a column of tenants says the same"),
     ("keys", "revoked_at_ms", "revoked keys are deleted"),
     ("intake_tokens", "revoked_at_ms", "revoked tokens are deleted"),
 ];
 
 /// Columns that no column of SQLite fills, with the reason.
-const DEFAULTS: [(&str, &str, &str); 2] = [
+const DEFAULTS: [(&str, &str, &str); 3] = [
     ("readiness", "only_row", "it is a constant"),
+    ("ledgers", "host", "what was moved is of no host"),
     ("deliveries", "last_attempt", "the last attempt is a row of attempts as well"),
 ];
 

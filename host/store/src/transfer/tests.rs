@@ -118,7 +118,7 @@ async fn a_database_with_rows_or_a_host_is_refused() {
     host.create_tenant(Actor::Host, TenantId("a".into()), TenantChange::default()).await.expect("a tenant");
     drop(host);
     let refused = move_it(&folder, &database).await.expect_err("it has rows").to_string();
-    assert!(refused.contains("it has rows already, in ledgers, tenants; name an empty one"), "{refused}");
+    assert!(refused.contains("it has rows already, in tenants; name an empty one"), "{refused}");
     let (store, _) = Store::open(folder.path()).expect("the store in its folder");
     assert_eq!(store.catalog().tenants().len(), 2);
     let (host, _) = Store::open_postgres(&database.url(), &key, StoreLimits::default()).await.expect("the host");
