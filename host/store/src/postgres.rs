@@ -34,6 +34,7 @@ mod fan_out;
 mod figures;
 mod history;
 mod host_lock;
+mod host_number;
 #[cfg(test)]
 mod hot_path;
 mod job;

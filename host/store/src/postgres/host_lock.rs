@@ -9,6 +9,7 @@
 //! A server that does not notice the end of a host's connection (a network without answers) keeps the lock until its keepalive ends.
 
 use super::connection::{Connection, ConnectionConfig};
+use super::host_number;
 use crate::StoreError;
 use std::time::Duration;
 use uuid::Uuid;
@@ -70,8 +71,7 @@ async fn locked(connection: Connection) -> Result<Connection, StoreError> {
             // A server that does not flush each commit would break the promise of `202`.
             let flush = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
             connection.query(flush, &[]).await?;
-            // Number of this host, by which `ledgers` are counted.
-            connection.query("SELECT set_config('hookloom.host', '1', false)", &[]).await?;
+            connection.batch_execute(host_number::SET).await?;
             return Ok(connection);
         }
         tokio::time::sleep(TRY_AGAIN).await;

@@ -2,6 +2,7 @@
 
 use super::Postgres;
 use super::connection::Connection;
+use super::host_number::OF_CONNECTION;
 use super::rows::number;
 use crate::StoreError;
 use crate::backend::deliveries::{Ledger, LedgerBackend, Pruned};
@@ -10,9 +11,6 @@ use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::TenantId;
 use tokio_postgres::types::ToSql;
-
-/// SQL of this host's number, which the connection of the writer has as its setting. Other connections count as host 0.
-pub(super) const THIS_HOST: &str = "coalesce(nullif(current_setting('hookloom.host', true), ''), '0')::int2";
 
 #[async_trait]
 impl LedgerBackend for Postgres {
@@ -98,7 +96,7 @@ pub(super) async fn add_all(
     let sums: Vec<String> = names.iter().map(|column| format!("{column} = l.{column} + EXCLUDED.{column}")).collect();
     let [names, values, sums] = [names.join(", "), values.join(", "), sums.join(", ")];
     let sql = format!(
-        "INSERT INTO ledgers AS l (tenant, host, {names}) SELECT id, {THIS_HOST}, {values} FROM tenants WHERE id = $1
+        "INSERT INTO ledgers AS l (tenant, host, {names}) SELECT id, {OF_CONNECTION}, {values} FROM tenants WHERE id = $1
          ON CONFLICT (tenant, host) DO UPDATE SET {sums}"
     );
     let id = &*tenant.0;

@@ -11,6 +11,7 @@
 
 use super::connection::{Connection, ConnectionConfig};
 use super::error::is_too_slow;
+use super::host_number;
 use super::transaction::SqlFuture;
 use crate::StoreError;
 use crate::fair_queue::Owner;
@@ -78,7 +79,10 @@ impl Readers {
         }
         let connection = Connection::open(&self.config).await?;
         let ms = self.time_max.as_millis().min(i32::MAX.unsigned_abs().into());
-        let settings = format!("SET default_transaction_read_only = on; SET statement_timeout = {ms}");
+        let settings = format!(
+            "SET default_transaction_read_only = on; SET statement_timeout = {ms}; {set_host}",
+            set_host = host_number::SET
+        );
         connection.batch_execute(&settings).await?;
         Ok(connection)
     }

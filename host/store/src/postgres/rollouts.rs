@@ -5,6 +5,7 @@
 //! - Each host has a row of counts, which only that host writes while the rollout is under way.
 
 use super::connection::Connection;
+use super::host_number::OF_CONNECTION;
 use super::plugins::has_version;
 use super::rows::text;
 use super::transaction::WriteTx;
@@ -18,13 +19,13 @@ use hookloom_model::limits::{REASON_BYTES_MAX, shortened};
 use hookloom_model::subscription::TenantId;
 use tokio_postgres::Row;
 
-/// SQL of the number of this host, which is a setting of the connection. Without it, the host is the only one.
-const HOST: &str = "coalesce(nullif(current_setting('hookloom.host', true), ''), '1')::int2";
-
-/// SQL of the counts of other hosts for the rollout `r`.
-const COUNTS_ELSEWHERE: &str =
-    "ARRAY(SELECT c.counts FROM rollout_counts c WHERE c.tenant = r.tenant AND c.name = r.name
-    AND c.host <> coalesce(nullif(current_setting('hookloom.host', true), ''), '1')::int2 ORDER BY c.host)";
+/// Returns the SQL of the counts of other hosts for the rollout `r`.
+fn counts_elsewhere() -> String {
+    format!(
+        "ARRAY(SELECT c.counts FROM rollout_counts c WHERE c.tenant = r.tenant AND c.name = r.name
+           AND c.host <> {OF_CONNECTION} ORDER BY c.host)"
+    )
+}
 
 #[async_trait]
 impl RolloutBackend for Postgres {
@@ -108,7 +109,7 @@ async fn note_counts(tx: &WriteTx, counted: &RolloutId, counts: &str) -> Result<
     let RolloutId { tenant, name, sha256, started_at_ms } = counted;
     let sql = format!(
         "INSERT INTO rollout_counts (tenant, name, host, counts)
-         SELECT tenant, name, {HOST}, $5::text FROM rollouts
+         SELECT tenant, name, {OF_CONNECTION}, $5::text FROM rollouts
          WHERE tenant = $1 AND name = $2 AND sha256 = $3 AND started_at_ms = $4 AND ended_reason IS NULL
          ON CONFLICT (tenant, name, host) DO UPDATE SET counts = EXCLUDED.counts"
     );
@@ -122,18 +123,20 @@ pub(super) async fn read_rollouts(
 ) -> Result<Vec<StoredRollout>, StoreError> {
     let sql = format!(
         "SELECT r.tenant, r.name, r.kind, r.sha256, r.percent, r.started_at_ms, r.ended_reason, r.earlier,
-           coalesce((SELECT c.counts FROM rollout_counts c WHERE c.tenant = r.tenant AND c.name = r.name AND c.host = {HOST}), ''),
-           {COUNTS_ELSEWHERE}
+           coalesce((SELECT c.counts FROM rollout_counts c WHERE c.tenant = r.tenant AND c.name = r.name AND c.host = {OF_CONNECTION}), ''),
+           {}
          FROM rollouts r JOIN tenants t ON t.id = r.tenant AND t.deleting_since_ms IS NULL
-         WHERE $1::text IS NULL OR r.tenant = $1::text ORDER BY r.tenant, r.name"
+         WHERE $1::text IS NULL OR r.tenant = $1::text ORDER BY r.tenant, r.name",
+        counts_elsewhere()
     );
     connection.query(&sql, &[&of.map(|of| &*of.0)]).await?.iter().map(rollout_row).collect()
 }
 
 async fn read_counts_elsewhere(connection: &Connection) -> Result<Vec<CountsElsewhere>, StoreError> {
     let sql = format!(
-        "SELECT r.tenant, r.name, r.sha256, r.started_at_ms, {COUNTS_ELSEWHERE} FROM rollouts r
-         WHERE r.ended_reason IS NULL ORDER BY r.tenant, r.name"
+        "SELECT r.tenant, r.name, r.sha256, r.started_at_ms, {} FROM rollouts r
+         WHERE r.ended_reason IS NULL ORDER BY r.tenant, r.name",
+        counts_elsewhere()
     );
     connection.query(&sql, &[]).await?.iter().map(counts_row).collect()
 }

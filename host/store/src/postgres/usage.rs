@@ -14,7 +14,8 @@
 //! when that is committed, so hosts that write at once can exceed the share of a tenant by a transaction of each.
 
 use super::connection::Connection;
-use super::ledger::{THIS_HOST, sum_of};
+use super::host_number::OF_CONNECTION;
+use super::ledger::sum_of;
 use super::rows::{self, number};
 use crate::StoreError;
 use crate::counted_tables::{ATTEMPT_BYTES, COUNTED, CountedTable, column, counted};
@@ -112,7 +113,7 @@ impl UsageTable {
         format!(
             "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $usage$
 DECLARE
-  this_host int2 := {THIS_HOST};
+  this_host int2 := {OF_CONNECTION};
   s record;
 BEGIN
   FOR s IN SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,

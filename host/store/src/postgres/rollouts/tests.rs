@@ -55,7 +55,7 @@ impl CanaryOfHosts {
     /// Stores counts as the other host.
     async fn count_elsewhere(&self, counts: &str) {
         let sql = format!(
-            "INSERT INTO rollout_counts SELECT 't', 'p', {HOST}, $1::text
+            "INSERT INTO rollout_counts SELECT 't', 'p', {OF_CONNECTION}, $1::text
              ON CONFLICT (tenant, name, host) DO UPDATE SET counts = EXCLUDED.counts"
         );
         self.elsewhere.execute(&sql, &[&counts]).await.expect("counted");
