@@ -73,12 +73,19 @@ impl UsageTable {
         format!("CASE WHEN r.{column} IS NULL THEN 0 ELSE {bytes} + octet_length(r.{column}) END")
     }
 
-    /// Returns the SQL that adds a row's part of another kind to its counter.
-    fn part_column(&self) -> String {
-        self.part.map_or(String::new(), |(_, kind, _)| {
+    /// Returns the SQL that adds the sums `s` of a tenant to its counters.
+    fn additions(&self) -> String {
+        let of_kind = column(self.counted.kind);
+        let kept = if self.counted.table == "events" {
+            ", events_kept = l.events_kept + s.rows, bytes_kept = l.bytes_kept + s.payload"
+        } else {
+            ""
+        };
+        let part = self.part.map_or(String::new(), |(_, kind, _)| {
             let column = column(kind);
             format!(", {column} = l.{column} + s.part")
-        })
+        });
+        format!("{of_kind} = l.{of_kind} + s.bytes{kept}{part}")
     }
 
     /// Returns the SQL of the rows of a transition table, with their sign.
@@ -94,32 +101,21 @@ impl UsageTable {
     }
 
     fn trigger(&self, event: &str, rows: &[(&str, &str, i32)]) -> String {
-        let CountedTable { table, kind, .. } = self.counted;
-        let of_kind = column(*kind);
+        let table = self.counted.table;
         let changed: Vec<String> = rows.iter().map(|(name, _, sign)| self.changed(name, *sign)).collect();
-        let changed = changed.join("\n    UNION ALL ");
-        let kept = if *table == "events" {
-            ", events_kept = l.events_kept + s.rows, bytes_kept = l.bytes_kept + s.payload"
-        } else {
-            ""
-        };
-        let part = self.part_column();
+        let sums = sums_of(&changed.join("\n    UNION ALL "));
         let tables: Vec<String> = rows.iter().map(|(name, which, _)| format!("{which} TABLE AS {name}")).collect();
         let tables = tables.join(" ");
         let name = format!("usage_{table}_{}", event.to_ascii_lowercase());
-        let update = format!(
-            "UPDATE ledgers l SET {of_kind} = l.{of_kind} + s.bytes{kept}{part} WHERE l.tenant = s.tenant AND l.host = this_host"
-        );
+        let additions = self.additions();
+        let update = format!("UPDATE ledgers l SET {additions} WHERE l.tenant = s.tenant AND l.host = this_host");
         format!(
             "CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $usage$
 DECLARE
   this_host int2 := {OF_CONNECTION};
   s record;
 BEGIN
-  FOR s IN SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
-               sum(c.part)::int8 AS part FROM (
-    {changed}
-  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant HAVING sum(c.bytes) <> 0 OR sum(c.part) <> 0
+  FOR s IN {sums} HAVING sum(c.bytes) <> 0 OR sum(c.part) <> 0
   LOOP
     {update};
     IF NOT FOUND THEN
@@ -145,6 +141,16 @@ CREATE OR REPLACE TRIGGER {name} AFTER {event} ON {table} REFERENCING {tables} F
     }
 }
 
+/// Returns the SQL of the sums of [`UsageTable::changed`] by tenant, for those that belong to one.
+fn sums_of(changed: &str) -> String {
+    format!(
+        "SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
+               sum(c.part)::int8 AS part FROM (
+    {changed}
+  ) c WHERE c.tenant IS NOT NULL GROUP BY c.tenant"
+    )
+}
+
 /// Trigger of deliveries that are copied into a part of their table, for which the triggers of the table do not run.
 const COPIED_DELIVERIES: &str = "CREATE OR REPLACE TRIGGER usage_deliveries_copy AFTER INSERT ON deliveries_pending
   REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION usage_deliveries_insert();
@@ -161,18 +167,9 @@ pub(super) async fn count_again(connection: &Connection) -> Result<(), StoreErro
     let reset = format!("UPDATE ledgers SET events_kept = 0, bytes_kept = 0, {}", columns.join(", "));
     connection.execute(&reset, &[]).await?;
     for table in usage_tables() {
-        let CountedTable { table: name, kind, .. } = table.counted;
-        let column = column(*kind);
-        let kept = if *name == "events" { ", events_kept = s.rows, bytes_kept = s.payload" } else { "" };
-        let part = table.part_column();
-        let rows = table.changed(name, 1);
-        let sql = format!(
-            "UPDATE ledgers l SET {column} = l.{column} + s.bytes{kept}{part}
-             FROM (SELECT c.tenant, sum(c.rows)::int8 AS rows, sum(c.bytes)::int8 AS bytes, sum(c.payload)::int8 AS payload,
-                          sum(c.part)::int8 AS part
-                   FROM ({rows}) c GROUP BY c.tenant) s
-             WHERE l.tenant = s.tenant"
-        );
+        let additions = table.additions();
+        let sums = sums_of(&table.changed(table.counted.table, 1));
+        let sql = format!("UPDATE ledgers l SET {additions} FROM ({sums}) s WHERE l.tenant = s.tenant");
         connection.execute(&sql, &[]).await?;
     }
     Ok(())
