@@ -29,7 +29,7 @@ use hookloom_fair_share::FairSemaphore;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Maximum number of outcomes in one commit, and of other writes.
@@ -51,7 +51,7 @@ const TRIES_MAX: u32 = 25;
 
 /// Handle of the writer's task.
 pub(super) struct Writer {
-    queue: mpsc::UnboundedSender<QueuedWrite<Box<dyn Job>>>,
+    jobs: mpsc::UnboundedSender<QueuedWrite<Box<dyn Job>>>,
     permits: FairSemaphore<Owner>,
     failed_commits: Arc<AtomicU64>,
 }
@@ -68,13 +68,14 @@ pub(super) struct WriterContext {
 impl Writer {
     /// Starts the task, which owns the connection and the lock of the database.
     pub(super) fn start(lock: HostLock, connection: Connection, context: WriterContext) -> Self {
-        let (queue, jobs) = mpsc::unbounded_channel();
+        let (queue, queued) = mpsc::unbounded_channel();
         let failed_commits = Arc::new(AtomicU64::new(0));
         let counter = failed_commits.clone();
         let connection = Some(Arc::new(connection));
-        let task = WriterTask { lock, connection, context, jobs, waiting: WriteQueue::new(), failed_commits: counter };
+        let task =
+            WriterTask { lock, connection, context, jobs: queued, waiting: WriteQueue::new(), failed_commits: counter };
         tokio::spawn(task.run());
-        Writer { queue, permits: queue_permits(), failed_commits }
+        Writer { jobs: queue, permits: queue_permits(), failed_commits }
     }
 
     /// Returns the number of transactions that failed since the start.
@@ -90,9 +91,7 @@ impl Writer {
         write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
         publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (job, answered) = WriteJob::new(write, publish, None);
-        self.send(mode, terms, Box::new(job)).await?;
-        answered.await.map_err(|_| StoreError::Stopped)?
+        self.queue(mode, terms, WriteJob::new(write, publish, None)).await
     }
 
     /// Queues a write of intake that may lock a row which another host may lock as well, and returns its result after the commit.
@@ -103,14 +102,7 @@ impl Writer {
         write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
         publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (job, answered) = WriteJob::new(write, publish, shared_row);
-        self.send(WriteMode::Intake, terms, Box::new(job)).await?;
-        answered.await.map_err(|_| StoreError::Stopped)?
-    }
-
-    async fn send(&self, mode: WriteMode, terms: Terms, job: Box<dyn Job>) -> Result<(), StoreError> {
-        let queued = QueuedWrite::new(&self.permits, mode, terms, job).await;
-        self.queue.send(queued).map_err(|_| StoreError::Stopped)
+        self.queue(WriteMode::Intake, terms, WriteJob::new(write, publish, shared_row)).await
     }
 
     /// Queues a write that runs together with others of its type, and returns its result after the commit.
@@ -120,8 +112,19 @@ impl Writer {
         terms: Terms,
         member: M,
     ) -> Result<M::Value, StoreError> {
-        let (job, answered) = MemberJob::new(member);
-        self.send(mode, terms, Box::new(job)).await?;
+        self.queue(mode, terms, MemberJob::new(member)).await
+    }
+
+    /// Queues a job, and waits for its answer.
+    async fn queue<T>(
+        &self,
+        mode: WriteMode,
+        terms: Terms,
+        (job, answered): (impl Job + 'static, oneshot::Receiver<Result<T, StoreError>>),
+    ) -> Result<T, StoreError> {
+        let job: Box<dyn Job> = Box::new(job);
+        let queued = QueuedWrite::new(&self.permits, mode, terms, job).await;
+        self.jobs.send(queued).map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
     }
 }
