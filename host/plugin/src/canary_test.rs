@@ -239,7 +239,7 @@ impl Evidence {
     }
 
     fn value(&self) -> f64 {
-        self.ratios.iter().sum::<f64>() / ALTERNATIVES.len() as f64
+        average(&self.ratios)
     }
 
     /// Returns the evidence of this host and the others together.
@@ -254,13 +254,18 @@ impl Evidence {
             }
             unbegun = product;
         }
-        ratios.iter().sum::<f64>() / ALTERNATIVES.len() as f64
+        average(&ratios)
     }
 
     /// Returns the weight of the tests that have not begun.
     fn unbegun(&self) -> f64 {
         1.0 / (self.events as f64 + 1.0)
     }
+}
+
+/// Returns the evidence that the likelihood ratios of the alternatives are together.
+fn average(ratios: &[f64; ALTERNATIVES.len()]) -> f64 {
+    ratios.iter().sum::<f64>() / ratios.len() as f64
 }
 
 /// Upper bound of the active version's fault rate.

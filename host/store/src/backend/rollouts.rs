@@ -72,8 +72,12 @@ pub struct RolloutId {
 impl StoredRollout {
     /// Returns the identity of the rollout.
     pub fn id(&self) -> RolloutId {
-        let StoredRollout { tenant, name, sha256, started_at_ms, .. } = self.clone();
-        RolloutId { tenant, name, sha256, started_at_ms }
+        RolloutId {
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+            sha256: self.sha256.clone(),
+            started_at_ms: self.started_at_ms,
+        }
     }
 
     /// Returns the rollout as the log of changes shows it when it begins.
