@@ -136,14 +136,13 @@ fn summary(row: &Row) -> Result<EventSummary, StoreError> {
 mod tests {
     use super::super::test_server::TestDatabase;
     use super::*;
-    use crate::{Actor, Caps, NewEvent, Store, StoreLimits, TenantChange};
+    use crate::{Actor, Caps, NewEvent, TenantChange};
     use bytes::Bytes;
 
     #[tokio::test]
     async fn an_event_is_found_by_texts_with_a_zero_byte() {
         let database = TestDatabase::new().await;
-        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-        let (store, _store_events) = opened.expect("a store");
+        let (store, _store_events) = database.open().await;
         let tenant = TenantId("t".into());
         store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let name = "Contact is\0Created".to_owned();

@@ -147,10 +147,10 @@ pub(super) async fn load(connection: &Connection) -> Result<Vec<(CredentialHash,
 
 #[cfg(test)]
 mod tests {
-    use super::super::connection;
+
     use super::super::test_server::TestDatabase;
     use super::*;
-    use crate::{Store, StoreLimits};
+
     use hookloom_model::access::Scope;
 
     /// Expired sessions and links of a key that is gone.
@@ -162,11 +162,9 @@ mod tests {
     #[tokio::test]
     async fn a_sign_in_deletes_what_expired_first_and_so_does_a_new_link() {
         let database = TestDatabase::new().await;
-        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-        let (store, _store_events) = opened.expect("a store");
+        let (store, _store_events) = database.open().await;
         let (key, _) = store.create_key(Actor::Host, None, vec![Scope::Read], "k".into()).await.expect("a key");
-        let config = connection::config(&database.url()).expect("a URL");
-        let beside = Connection::open(&config).await.expect("a connection");
+        let beside = database.connect().await;
         beside.batch_execute(INSERT_EXPIRED).await.expect("expired ones");
         store.sign_in(Arc::new(key.clone()), IpAddr::from([127, 0, 0, 1])).await.expect("signed in");
         store.create_sign_in_link(Actor::Host, key).await.expect("a link");

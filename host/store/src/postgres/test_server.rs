@@ -9,16 +9,18 @@
 //! Nothing is flushed, so the tests cannot lose power.
 
 use super::{connection, schema};
+use crate::{Store, StoreEvent, StoreLimits};
 use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Database with the schema, which others are copied from.
 const TEMPLATE: &str = "hookloom_template";
@@ -92,6 +94,12 @@ impl TestDatabase {
     /// Returns the folder of the server's socket.
     pub(crate) fn socket_folder(&self) -> PathBuf {
         self.server.folder.clone()
+    }
+
+    /// Opens a store in the database.
+    pub(super) async fn open(&self) -> (Arc<Store>, UnboundedReceiver<StoreEvent>) {
+        let opened = Store::open_postgres(&self.url(), &self.master_key(), StoreLimits::default()).await;
+        opened.expect("a store")
     }
 
     /// Returns a connection beside those of a store.

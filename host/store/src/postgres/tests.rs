@@ -7,7 +7,6 @@ mod repeated;
 pub(crate) use super::usage::tests::PostgresRows;
 
 use super::Postgres;
-use super::connection::{self, Connection};
 use super::test_server::TestDatabase;
 use crate::error::StoreError;
 use crate::fair_queue::Owner;
@@ -40,12 +39,6 @@ fn backend(store: &Store) -> &Postgres {
     backend.downcast_ref().expect("a store on PostgreSQL")
 }
 
-/// Returns a connection beside the store's.
-async fn beside(database: &TestDatabase) -> Connection {
-    let config = connection::config(&database.url()).expect("a URL");
-    Connection::open(&config).await.expect("a connection")
-}
-
 const END_THE_WRITER: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND database =
      (SELECT oid FROM pg_database WHERE datname = current_database())";
 
@@ -63,7 +56,7 @@ async fn one_host_at_a_time_uses_a_database() {
 async fn a_writer_whose_connection_ended_connects_again() {
     let database = TestDatabase::new().await;
     let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
-    beside(&database).await.batch_execute(END_THE_WRITER).await.expect("ended");
+    database.connect().await.batch_execute(END_THE_WRITER).await.expect("ended");
     // The first write may meet the end of the connection. It has changed nothing then.
     match create(&store, "a").await {
         Err(StoreError::Unavailable) => create(&store, "a").await.expect("written"),
@@ -76,7 +69,7 @@ async fn a_writer_whose_connection_ended_connects_again() {
 async fn a_host_whose_database_was_opened_by_another_one_writes_no_more() {
     let database = TestDatabase::new().await;
     let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
-    let other = beside(&database).await;
+    let other = database.connect().await;
     other.batch_execute("UPDATE host SET holder = gen_random_uuid()").await.expect("another holder");
     other.batch_execute(END_THE_WRITER).await.expect("ended");
     for _ in 0..3 {
@@ -123,7 +116,7 @@ async fn a_write_that_fails_undoes_only_itself() {
     assert!(matches!(refused, Err(StoreError::Database(_))), "{refused:?}");
     assert!(matches!(same, Err(StoreError::Database(_))), "{same:?}");
     assert!(matches!(panicked, Err(StoreError::Panicked)), "{panicked:?}");
-    let row = beside(&database).await.query_one("SELECT count(*) FROM readiness", &[]).await.expect("a count");
+    let row = database.connect().await.query_one("SELECT count(*) FROM readiness", &[]).await.expect("a count");
     assert_eq!(row.get::<_, i64>(0), 1);
 }
 
@@ -138,7 +131,7 @@ async fn another_master_key_is_refused_and_so_is_a_newer_schema() {
     crate::vault::Vault::open(&key).expect("another key");
     let opened = open(&database.url(), &key).await.map(drop);
     assert!(matches!(opened, Err(StoreError::Vault(VaultError::OtherKey { .. }))), "{opened:?}");
-    beside(&database).await.batch_execute("UPDATE host SET schema = 1000").await.expect("a newer schema");
+    database.connect().await.batch_execute("UPDATE host SET schema = 1000").await.expect("a newer schema");
     let opened = open(&database.url(), &database.master_key()).await.map(drop);
     assert!(matches!(opened, Err(StoreError::NewerSchema { found: 1_000, .. })), "{opened:?}");
 }

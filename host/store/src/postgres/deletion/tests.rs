@@ -1,8 +1,8 @@
 //! Tests that a deletion knows every table, and ends.
 
 use super::*;
+use crate::TenantChange;
 use crate::postgres::test_server::TestDatabase;
-use crate::{Store, StoreLimits, TenantChange};
 use std::collections::BTreeSet;
 
 /// Tables with rows of tenants that are deleted in another way, or stay.
@@ -28,8 +28,7 @@ async fn every_table_with_rows_of_tenants_is_emptied() {
 #[tokio::test]
 async fn a_tenant_with_many_rows_is_deleted_in_steps_and_no_other_tenant() {
     let database = TestDatabase::new().await;
-    let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-    let (store, _store_events) = opened.expect("a store");
+    let (store, _store_events) = database.open().await;
     for id in ["t", "u"] {
         let created = store.create_tenant(Actor::Host, TenantId(id.into()), TenantChange::default());
         created.await.expect("a tenant");

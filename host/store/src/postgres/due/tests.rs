@@ -2,8 +2,7 @@
 
 use super::super::test_server::TestDatabase;
 use super::*;
-use crate::postgres::connection;
-use crate::{Actor, AttemptClass, Caps, ClaimedPage, NewEvent, NewSubscription, Store, StoreLimits, TenantChange};
+use crate::{Actor, AttemptClass, Caps, ClaimedPage, NewEvent, NewSubscription, Store, TenantChange};
 use bytes::Bytes;
 use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, Subscription};
@@ -20,8 +19,7 @@ fn tenant() -> TenantId {
 
 /// Opens a store whose published claims are released, with a subscription for contacts.
 async fn open(database: &TestDatabase, ordering: Value) -> (Arc<Store>, Arc<Subscription>) {
-    let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-    let store = opened.expect("a store").0;
+    let (store, _store_events) = database.open().await;
     store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
     let settings = json!({"notify_url": "http://a.example/", "modules": ["Contact"], "ordering": ordering});
     let settings = LoadedSettings::new(serde_json::from_value(settings).expect("settings"), BTreeMap::new());
@@ -74,7 +72,7 @@ async fn the_next_due_time_is_found_behind_many_claimed_deliveries() {
     let (store, of) = open(&database, Value::Null).await;
     accept(&store, vec![contact("1", 2); MANY]).await;
     let later_ms = now_ms() + 3_600_000;
-    let beside = Connection::open(&connection::config(&database.url()).expect("a URL")).await.expect("a connection");
+    let beside = database.connect().await;
     let sql = "UPDATE deliveries SET due_at_ms = $1 WHERE id = (SELECT id FROM deliveries ORDER BY id DESC LIMIT 1)";
     assert_eq!(beside.execute(sql, &[&later_ms]).await.expect("one is due later"), 1);
     let claimed = page(&store, &of, usize::MAX).await;
@@ -118,7 +116,7 @@ const BACKLOG: &str = "WITH new AS (SELECT gen_random_uuid() AS id, i FROM gener
 async fn a_page_of_a_backlog_reads_only_its_own_rows() {
     let database = TestDatabase::new().await;
     let (store, of) = open(&database, Value::Null).await;
-    let beside = Connection::open(&connection::config(&database.url()).expect("a URL")).await.expect("a connection");
+    let beside = database.connect().await;
     beside.execute(BACKLOG, &[&of.id.0]).await.expect("a backlog");
     for statistics in ["SELECT 1", "ANALYZE"] {
         beside.batch_execute(statistics).await.expect(statistics);

@@ -1,7 +1,7 @@
 //! Load on a store: events of one tenant with one subscription, which are accepted and delivered at the first attempt.
 
 use crate::postgres::test_server::TestDatabase;
-use crate::{Actor, AttemptRecord, Caps, Due, NewEvent, NewSubscription, Store, StoreEvent, StoreLimits, TenantChange};
+use crate::{Actor, AttemptRecord, Caps, Due, NewEvent, NewSubscription, Store, StoreEvent, TenantChange};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hookloom_model::delivery::{Attempt, DeliveryState};
@@ -31,8 +31,7 @@ pub(in crate::postgres) struct Load {
 impl Load {
     pub(in crate::postgres) async fn new() -> Self {
         let database = TestDatabase::on_quiet_server().await;
-        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-        let (store, store_events) = opened.expect("a store");
+        let (store, store_events) = database.open().await;
         let tenant = TenantId("acme-corp".into());
         store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
         let settings = json!({"notify_url": "http://a.example/", "modules": ["Contact"]});

@@ -1,9 +1,8 @@
 //! Tests that a deletion is bounded, that the remaining versions are out of reach, and that their components go last.
 
 use super::*;
-use crate::postgres::connection;
 use crate::postgres::test_server::TestDatabase;
-use crate::{PluginVersion, Store, StoreEvent, StoreLimits, TenantChange};
+use crate::{PluginVersion, Store, StoreEvent, TenantChange};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -31,11 +30,9 @@ fn version(number: usize, size: u64) -> PluginVersion {
 impl World {
     async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-        let (store, _store_events) = opened.expect("a store");
+        let (store, _store_events) = database.open().await;
         store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
-        let config = connection::config(&database.url()).expect("a URL");
-        let beside = Connection::open(&config).await.expect("a connection");
+        let beside = database.connect().await;
         World { store, beside, _store_events, _database: database }
     }
 

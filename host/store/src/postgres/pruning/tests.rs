@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::postgres::test_server::TestDatabase;
-use crate::{Actor, Caps, NewEvent, Store, StoreLimits, TenantChange, UsageKind};
+use crate::{Actor, Caps, NewEvent, TenantChange, UsageKind};
 use bytes::Bytes;
 use hookloom_model::event::Module;
 
@@ -44,8 +44,7 @@ fn a_step_has_a_bound_and_the_next_one_begins_where_it_ended() {
 async fn an_event_of_many_deliveries_is_deleted_after_the_last_of_them() {
     const MANY: u64 = 2 * DELIVERIES_MAX + 88;
     let database = TestDatabase::new().await;
-    let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-    let (store, _store_events) = opened.expect("a store");
+    let (store, _store_events) = database.open().await;
     let tenant = TenantId("t".into());
     store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");
     let payload = Bytes::from_static(b"{}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::postgres::test_server::TestDatabase;
-use crate::{PluginVersion, Store, StoreEvent, StoreLimits, TenantChange};
+use crate::{PluginVersion, Store, StoreEvent, TenantChange};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -39,8 +39,7 @@ fn canary() -> StoredRollout {
 impl CanaryOfHosts {
     async fn new() -> Self {
         let database = TestDatabase::new().await;
-        let opened = Store::open_postgres(&database.url(), &database.master_key(), StoreLimits::default()).await;
-        let (store, _store_events) = opened.expect("a store");
+        let (store, _store_events) = database.open().await;
         store.create_tenant(Actor::Host, tenant(), TenantChange::default()).await.expect("a tenant");
         let version = PluginVersion::example(canary().sha256, 1);
         let component = Bytes::from_static(b"x");

@@ -1,6 +1,6 @@
 //! Fairness between tenants: writes in turns, and shares of the readers.
 
-use super::{backend, beside, open};
+use super::{backend, open};
 use crate::fair_queue::Owner;
 use crate::postgres::test_server::TestDatabase;
 use crate::write_queue::{Terms, WriteMode};
@@ -84,7 +84,7 @@ async fn slow_queries_of_a_tenant_leave_readers_to_others_and_end_with_their_cal
         _ = slow => panic!("the slow queries end later"),
         read = other => assert!(matches!(&read, Ok(Ok(rows)) if rows.len() == 1), "{read:?}"),
     }
-    let beside = beside(&database).await;
+    let beside = database.connect().await;
     let running = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(1%'
                       AND pid <> pg_backend_pid()";
     let ended = async {

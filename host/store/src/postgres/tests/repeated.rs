@@ -1,6 +1,6 @@
 //! Tests of requests that are repeated at another host while the first one's transaction is open.
 
-use super::{beside, create, open};
+use super::{create, open};
 use crate::backend::intake::{Accepted, AcceptedOnce, Repeatable};
 use crate::host_state::HostState;
 use crate::postgres::connection::Connection;
@@ -29,7 +29,7 @@ impl Hosts {
         let database = TestDatabase::new().await;
         let (store, _store_events) = open(&database.url(), &database.master_key()).await.expect("a store");
         create(&store, "t").await.expect("a tenant");
-        let [other, watching] = [beside(&database).await, beside(&database).await];
+        let [other, watching] = [database.connect().await, database.connect().await];
         Hosts { store, other, watching, _database: database }
     }
 
