@@ -39,6 +39,8 @@ impl CodeLinker {
     /// Loads compiled code and links it.
     pub(super) fn link(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Version, PluginError> {
         let component = compiled.code.load(&self.engine).map_err(PluginError::Runtime)?;
+        // At the load, so that the first call of the version does not pay for it out of its CPU time.
+        component.initialize_copy_on_write_image().map_err(PluginError::Runtime)?;
         let image = component.image_range();
         let bytes = image.end.addr() - image.start.addr();
         // The compiler has checked everything except whether the component fits an instance slot.
