@@ -11,6 +11,7 @@ pub(super) mod load;
 mod throughput;
 
 use super::connection::Connection;
+use super::test_server::TestDatabase;
 use load::{Load, accept_and_record};
 use std::collections::BTreeMap;
 
@@ -57,7 +58,7 @@ impl LogPart {
 
 #[tokio::test]
 async fn a_delivered_event_costs_few_bytes_and_records_of_the_log() {
-    let mut load = Load::new().await;
+    let mut load = Load::new(TestDatabase::on_quiet_server().await).await;
     let connection = load.database.connect().await;
     connection.batch_execute("CREATE EXTENSION pg_walinspect").await.expect("a package of PostgreSQL");
     // Statements are planned again with the first rows, and the first pages of the indexes split often.

@@ -70,7 +70,7 @@ impl TestDatabase {
         TestDatabase::on(&SERVER).await
     }
 
-    /// Creates a database on a server that the other tests of this process do not use.
+    /// Creates a database on a server that no other test uses, for the test that reads the server's log.
     pub(super) async fn on_quiet_server() -> Self {
         TestDatabase::on(&QUIET_SERVER).await
     }

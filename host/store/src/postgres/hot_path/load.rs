@@ -19,7 +19,7 @@ const PAYLOAD_BYTES: usize = 336;
 /// Size of the report of an attempt, in bytes.
 const REPORT_BYTES: usize = 945;
 
-/// Store with a tenant and a subscription, on a server that no other test uses.
+/// Store with a tenant and a subscription.
 pub(in crate::postgres) struct Load {
     pub(in crate::postgres) store: Arc<Store>,
     pub(in crate::postgres) database: TestDatabase,
@@ -29,8 +29,7 @@ pub(in crate::postgres) struct Load {
 }
 
 impl Load {
-    pub(in crate::postgres) async fn new() -> Self {
-        let database = TestDatabase::on_quiet_server().await;
+    pub(in crate::postgres) async fn new(database: TestDatabase) -> Self {
         let (store, store_events) = database.open().await;
         let tenant = TenantId("acme-corp".into());
         store.create_tenant(Actor::Host, tenant.clone(), TenantChange::default()).await.expect("a tenant");

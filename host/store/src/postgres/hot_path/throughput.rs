@@ -10,6 +10,7 @@
 use super::load::{Load, accept_and_record, success};
 use crate::postgres::connection::Connection;
 use crate::postgres::outcomes::detail;
+use crate::postgres::test_server::TestDatabase;
 use hookloom_model::clock::{instant, now_ms, since};
 use hookloom_model::ids::new_uuid;
 use std::time::Duration;
@@ -40,7 +41,7 @@ const ENDED_ROWS: &str = "WITH ended AS (DELETE FROM deliveries_pending d USING 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, and takes a while"]
 async fn the_store_is_nearly_as_fast_as_its_rows() {
-    let mut load = Load::new().await;
+    let mut load = Load::new(TestDatabase::on_quiet_server().await).await;
     let connection = load.database.connect().await;
     connection.batch_execute("SET session_replication_role = replica").await.expect("no triggers");
     let mut of_store = Vec::new();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::postgres::hot_path::load::Load;
+use crate::postgres::test_server::TestDatabase;
 use crate::postgres::{Postgres, connection};
 use std::collections::HashMap;
 
@@ -86,7 +87,7 @@ async fn add_as_other(load: &Load, count: u32) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_numbers_are_exact_when_writes_stop_though_counts_went_on() {
-    let mut load = Load::new().await;
+    let mut load = Load::new(TestDatabase::new().await).await;
     let backend: &dyn std::any::Any = &*load.store.clone().backend;
     let pending = backend.downcast_ref::<Postgres>().expect("a store on PostgreSQL").pending.clone();
     let config = connection::config(&load.database.url()).expect("a URL");
