@@ -25,6 +25,7 @@ mod durability;
 mod entities;
 mod faults;
 mod first_start;
+mod fleet;
 mod folder;
 mod forms;
 mod full_disk;

@@ -114,7 +114,7 @@ async fn a_server_that_is_killed_costs_no_accepted_event() {
 }
 
 #[tokio::test]
-async fn a_second_host_is_refused() {
+async fn a_second_host_without_the_master_key_is_refused() {
     let server = Postgres::start().await;
     let _first = Host::with().set(&setting(&server)).start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ async fn a_second_host_is_refused() {
     second.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
     let second = second.args(["--set", &setting(&server)]).output().await.unwrap();
     let message = String::from_utf8_lossy(&second.stderr);
-    assert!(!second.status.success() && message.contains("another host"), "{message}");
+    assert!(!second.status.success() && message.contains("put its file there"), "{message}");
 }
 
 #[tokio::test]

@@ -13,14 +13,18 @@
 //!   each time, up to [`OPEN_MAX`]. Then it is half-open: one request is sent. A success closes the breaker, a failure opens it
 //!   again. An answer such as 404 or 422 concerns the request and does not count.
 //! - `Retry-After` of a 429 or 503 pauses the whole lane, for at most [`RETRY_AFTER_MAX`].
-//! - `rate_per_s` is a token bucket that holds the tokens of one second. It counts attempts when they begin.
+//! - `rate_per_s` is a token bucket that holds the tokens of one second. It counts attempts when they begin. A lane that goes on after
+//!   another one of the subscription, of another host or before a restart, starts with one token, and that of a new one with all.
 //!
 //! # Limits
 //! Does not look at the clock: callers pass the time. Knows neither deliveries nor the store.
 
+mod token_bucket;
+
 use super::adaptive_rate::AdaptiveRate;
 use hookloom_model::delivery::{NoAnswer, Outcome};
 use std::time::{Duration, Instant};
+use token_bucket::TokenBucket;
 
 /// Number of failures in a row that opens the breaker.
 const FAILURES_MAX: u32 = 10;
@@ -39,9 +43,6 @@ const HOST_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Number of requests under way at the beginning of slow start, and the time in which that number doubles.
 const SLOW_START_REQUESTS: u32 = 4;
 const SLOW_START_STEP: Duration = Duration::from_millis(50);
-
-/// Part of a token that rounding may take.
-const TOKENS_ROUNDED: f64 = 1e-6;
 
 /// Number of deliveries that widen the window by one.
 const SUCCESSES_PER_STEP: u32 = 10;
@@ -109,6 +110,10 @@ pub(super) enum PauseReason {
     HostFault,
     /// Slow start.
     SlowStart,
+    /// This host cannot reach the database, which other hosts share, and others may attempt its deliveries soon.
+    Lease,
+    /// Attempts of another host, which ended, may still be under way, and deliveries have an order.
+    Takeover,
 }
 
 impl PauseReason {
@@ -121,6 +126,8 @@ impl PauseReason {
             PauseReason::Throttled => "throttled",
             PauseReason::HostFault => "host-fault",
             PauseReason::SlowStart => "start",
+            PauseReason::Lease => "lease",
+            PauseReason::Takeover => "takeover",
         }
     }
 }
@@ -157,8 +164,7 @@ pub(super) struct FlowControl {
     /// Time at which the first request to the receiver began.
     started_at: Option<Instant>,
     /// Tokens of `rate_per_s`.
-    tokens: f64,
-    filled_at: Option<Instant>,
+    bucket: TokenBucket,
 }
 
 impl Default for FlowControl {
@@ -178,9 +184,13 @@ impl FlowControl {
             adaptive_rate: None,
             host_pause: None,
             started_at: None,
-            tokens: 0.0,
-            filled_at: None,
+            bucket: TokenBucket::default(),
         }
+    }
+
+    /// Goes on after another lane.
+    pub(super) fn goes_on(&mut self, now: Instant) {
+        self.bucket = TokenBucket::with_one_token(now);
     }
 
     /// Returns whether no request may begin now, also of an attempt that is under way: the receiver asked for a pause, or the breaker is
@@ -195,7 +205,7 @@ impl FlowControl {
 
     /// Resets everything that was observed of the receiver, because the Notify URL changed. `rate_per_s` stays in force.
     pub(super) fn reset_receiver(&mut self) {
-        *self = FlowControl { tokens: self.tokens, filled_at: self.filled_at, ..FlowControl::new() };
+        *self = FlowControl { bucket: self.bucket, ..FlowControl::new() };
     }
 
     /// Maximum number of attempts under way.
@@ -249,24 +259,8 @@ impl FlowControl {
         if let Some(at) = self.adaptive_rate.as_ref().map(AdaptiveRate::next_at).filter(|at| now < *at) {
             return Admission::NotBefore(at, PauseReason::Throttled);
         }
-        match rate_per_s {
-            None => Admission::Allow,
-            Some(rate) => self.admit_by_rate(f64::from(rate), now),
-        }
-    }
-
-    /// Fills the token bucket of `rate_per_s`, and decides by it.
-    fn admit_by_rate(&mut self, rate_per_s: f64, now: Instant) -> Admission {
-        let since_s = self.filled_at.map_or(1.0, |filled_at| now.duration_since(filled_at).as_secs_f64());
-        self.tokens = (self.tokens + since_s * rate_per_s).min(rate_per_s);
-        self.filled_at = Some(now);
-        // A wait that is rounded to nothing would be asked for again and again.
-        if self.tokens >= 1.0 - TOKENS_ROUNDED {
-            Admission::Allow
-        } else {
-            let wait = Duration::from_secs_f64((1.0 - self.tokens) / rate_per_s);
-            Admission::NotBefore(now + wait, PauseReason::RateLimit)
-        }
+        let next_at = rate_per_s.and_then(|rate| self.bucket.next_at(f64::from(rate), now));
+        next_at.map_or(Admission::Allow, |at| Admission::NotBefore(at, PauseReason::RateLimit))
     }
 
     /// Time of the next step of slow start, if `in_flight` has reached the present step.
@@ -280,7 +274,7 @@ impl FlowControl {
 
     /// Charges an attempt that begins now.
     pub(super) fn attempt_started(&mut self, now: Instant) {
-        self.tokens = (self.tokens - 1.0).max(0.0);
+        self.bucket.take();
         self.started_at.get_or_insert(now);
         if let Some(adaptive_rate) = &mut self.adaptive_rate {
             adaptive_rate.begin(now);

@@ -14,7 +14,7 @@
 //! The lane decides when an attempt begins. [`LaneQueue`] selects the delivery, and [`task`] carries the attempt out.
 
 use super::LaneContext;
-use super::flow_control::{Admission, ReceiverHealth};
+use super::flow_control::{Admission, PauseReason, ReceiverHealth};
 use super::permits::{LanePermits, Stage};
 use super::plugin_gate::PluginGate;
 use super::queue::{LaneHandle, LaneQueue, NextDelivery};
@@ -35,6 +35,9 @@ use utoipa::ToSchema;
 /// Longest sleep of a lane. It bounds the delay after a jump of the wall clock.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// Pause until a lane looks again whether the lease of this host was renewed.
+const LEASE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Number of deliveries in a row, with a `bad-config` failure of the plugin, that pauses the subscription.
 const BAD_CONFIG_MAX: usize = 3;
 
@@ -54,7 +57,9 @@ pub struct LaneStatus {
     pub rests_ms: Option<u64>,
     /// Reason of the pause: `breaker`, `retry-after` (the receiver asked for it), `rate` (the subscription's `rate_per_s`),
     /// `throttled` (the rate that a throttling receiver seems to allow), `host-fault` (this host cannot send requests or run
-    /// plugins), `start` (slow start of the first requests) or `plugin` (the plugin is being compiled).
+    /// plugins), `start` (slow start of the first requests), `plugin` (the plugin is being compiled), `lease` (this host cannot
+    /// reach the database that it shares with others) or `takeover` (the deliveries have an order, and attempts of a host that
+    /// ended may still be under way).
     pub rests_for: Option<&'static str>,
 }
 
@@ -117,7 +122,7 @@ impl Lane {
     /// Runs the lane until the host stops or the subscription is deleted.
     pub(super) async fn run(mut self) {
         let mut stop = self.context.stop.clone();
-        while !*stop.borrow() {
+        while !*stop.borrow() && !self.handle.is_retired() {
             self.take_events().await;
             if self.handle.take_changed() {
                 self.queue.return_to_store(&self.handle);
@@ -155,7 +160,10 @@ impl Lane {
                 () = sleep => {}
             }
         }
-        self.context.board.unregister(self.subscription);
+        // The board has the status of the next lane of the subscription, if this one is retired.
+        if !self.handle.is_retired() {
+            self.context.board.unregister(self.subscription);
+        }
     }
 
     /// Decides whether an attempt may begin now, and publishes the lane's status. A paused lane is woken by a change of its
@@ -166,6 +174,8 @@ impl Lane {
         let waits_for_plugin = is_active && !self.gate.is_open(&self.context.runner.judge, subscription, &self.handle);
         let admission = if !is_active || waits_for_plugin || self.unrecorded >= concurrency || self.disabling > 0 {
             Admission::AtCapacity
+        } else if let Some((rest, reason)) = self.rest_as_owner(subscription) {
+            Admission::NotBefore(clock::instant() + rest, reason)
         } else {
             let rate = subscription.settings.rate_per_s;
             self.handle.flow().admit(concurrency, rate, self.in_flight, clock::instant())
@@ -190,6 +200,17 @@ impl Lane {
             rests_for,
         };
         admission
+    }
+
+    /// Returns the pause of a lane whose subscription may be another host's by now, or was until a moment ago.
+    fn rest_as_owner(&self, subscription: &Subscription) -> Option<(Duration, PauseReason)> {
+        let store = &self.context.store;
+        if !store.may_begin_attempts() {
+            return Some((LEASE_PAUSE, PauseReason::Lease));
+        }
+        subscription.settings.ordering?;
+        let time_max = Duration::from_millis(subscription.settings.timeout_ms);
+        Some((store.rests_after_takeover(self.subscription, time_max)?, PauseReason::Takeover))
     }
 
     /// Time until the lane must look again if nothing wakes it.
@@ -236,7 +257,7 @@ impl Lane {
         }
         let changes = self.handle.changes();
         let current = self.context.store.catalog().subscription_by_id(self.subscription);
-        let stale = self.handle.has_changed() || *self.context.stop.borrow();
+        let stale = self.handle.has_changed() || *self.context.stop.borrow() || !next.claim.is_valid();
         let Some(subscription) = current.filter(|current| current.state == SubscriptionState::Active && !stale) else {
             next.claim.release();
             return self.queue.recheck_store();

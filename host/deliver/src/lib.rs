@@ -30,6 +30,7 @@ pub use services::{Judge, Sender, Sent};
 
 use attempt::AttemptRunner;
 use bytes::Bytes;
+use hookloom_model::clock;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::SubscriptionId;
 use hookloom_store::{Due, NewDeliveries, Store, StoreEvent};
@@ -134,9 +135,7 @@ impl Dispatcher {
 
 async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedReceiver<StoreEvent>) {
     let mut lanes = Lanes { context: context.clone(), handles: HashMap::new() };
-    for subscription in context.store.catalog().all_subscriptions() {
-        lanes.handle(subscription.id).notify_changed();
-    }
+    lanes.follow_ownership();
     let mut stop = context.stop.clone();
     loop {
         tokio::select! {
@@ -145,14 +144,15 @@ async fn listen(context: Arc<LaneContext>, mut store_events: mpsc::UnboundedRece
             _ = stop.changed() => break,
             event = store_events.recv() => match event {
                 None => break,
-                Some(StoreEvent::Changed(id)) => lanes.handle(id).notify_changed(),
+                Some(StoreEvent::Changed(id)) => lanes.notify_changed(id),
+                Some(StoreEvent::OwnershipChanged) => lanes.follow_ownership(),
                 Some(StoreEvent::Accepted(NewDeliveries { due, later })) => {
                     for one in detached(due) {
                         lanes.push(one);
                         // One request may make thousands of deliveries, and other tasks need this thread.
                         tokio::task::coop::consume_budget().await;
                     }
-                    later.into_iter().for_each(|id| lanes.handle(id).mark_store_dirty());
+                    later.into_iter().for_each(|id| lanes.mark_store_dirty(id));
                 }
             },
         }
@@ -187,6 +187,15 @@ impl PayloadCopies {
     }
 }
 
+/// Reason for the start of a lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LaneStart {
+    /// The subscription is new.
+    New,
+    /// The subscription had a lane before, at another host or before a restart.
+    GoesOn,
+}
+
 struct Lanes {
     context: Arc<LaneContext>,
     handles: HashMap<SubscriptionId, (Arc<LaneHandle>, JoinHandle<()>)>,
@@ -214,24 +223,70 @@ impl LaneBoard {
 }
 
 impl Lanes {
-    /// Pushes a new delivery to its lane.
-    fn push(&mut self, due: Due) {
-        let context = self.context.clone();
-        self.handle(due.delivery().subscription).try_push(due, &context.budget);
+    /// Starts the lanes of all subscriptions that this host owns, and ends those of others. What waits in the lanes that go on may be
+    /// stale, because another host may have owned their subscriptions for a while.
+    fn follow_ownership(&mut self) {
+        let LaneContext { store, board, .. } = &*self.context;
+        let store = store.clone();
+        let lost = self.handles.extract_if(|id, _| !store.owns(*id));
+        lost.for_each(|(id, (handle, _))| {
+            handle.retire();
+            board.unregister(id);
+        });
+        for subscription in store.catalog().all_subscriptions() {
+            if store.owns(subscription.id)
+                && let Some(handle) = self.handle(subscription.id, LaneStart::GoesOn)
+            {
+                handle.notify_changed();
+            }
+        }
     }
 
-    /// Returns the handle of a lane. The first call for a subscription starts its lane.
-    fn handle(&mut self, id: SubscriptionId) -> &LaneHandle {
+    fn notify_changed(&mut self, id: SubscriptionId) {
+        if self.context.store.owns(id)
+            && let Some(handle) = self.handle(id, LaneStart::New)
+        {
+            handle.notify_changed();
+        }
+    }
+
+    fn mark_store_dirty(&mut self, id: SubscriptionId) {
+        if self.context.store.owns(id)
+            && let Some(handle) = self.handle(id, LaneStart::New)
+        {
+            handle.mark_store_dirty();
+        }
+    }
+
+    /// Pushes a new delivery to its lane. One that another host owns by now is released.
+    fn push(&mut self, due: Due) {
+        let context = self.context.clone();
+        if due.claim.is_valid()
+            && let Some(handle) = self.handle(due.delivery().subscription, LaneStart::New)
+        {
+            handle.try_push(due, &context.budget);
+        }
+    }
+
+    /// Returns the handle of a lane. The first call for a subscription starts its lane. None: the catalog does not have the subscription
+    /// and there is no lane. Another host may have made it, and a lane that starts before it was loaded would end at once.
+    fn handle(&mut self, id: SubscriptionId, start: LaneStart) -> Option<&LaneHandle> {
+        if !self.handles.contains_key(&id) && self.context.store.catalog().subscription_by_id(id).is_none() {
+            return None;
+        }
         // Lanes of deleted subscriptions have ended. Their handles are dropped in bulk, when the map is large.
         if self.handles.len() > 1_024 && self.handles.len().is_power_of_two() {
             self.handles.retain(|_, (_, lane)| !lane.is_finished());
         }
         let (handle, _) = self.handles.entry(id).or_insert_with(|| {
             let handle = Arc::new(LaneHandle::default());
+            if start == LaneStart::GoesOn {
+                handle.flow().goes_on(clock::instant());
+            }
             let lane = Lane::new(self.context.clone(), id, handle.clone(), self.context.board.register(id));
             (handle, tokio::spawn(lane.run()))
         });
-        handle
+        Some(handle)
     }
 }
 

@@ -130,6 +130,8 @@ pub(super) struct LaneHandle {
     reserved_bytes: Arc<AtomicUsize>,
     /// Set when the store has due deliveries that were not pushed.
     store_dirty: AtomicBool,
+    /// Set when another host owns the subscription.
+    retired: AtomicBool,
     /// Set when the subscription changed: deliveries that the lane holds and has not begun may be stale.
     changed: AtomicBool,
     /// Number of changes. An attempt compares it before and after it waited.
@@ -182,6 +184,17 @@ impl LaneHandle {
     /// Closes the handle when the lane ends. Deliveries that still wait in the inbox stay due in the store.
     pub(super) fn close(&self) {
         *self.inbox() = Inbox { due: VecDeque::new(), closed: true };
+    }
+
+    /// Ends the lane, because another host owns its subscription.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.notify_changed();
+    }
+
+    /// Returns true if the lane must end.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Signals that the subscription changed: deliveries of it may have ended, become due, or changed their age.

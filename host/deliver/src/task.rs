@@ -193,8 +193,8 @@ async fn permit_to_send(context: &LaneContext, tenant: &TenantId) -> Option<Perm
     }
 }
 
-/// Returns whether a prepared request is still to be sent: the subscription is active and unchanged, and the delivery is pending
-/// and within its maximum age. `changed`: a change was signalled, which may concern the delivery and not the subscription.
+/// Returns whether a prepared request is still to be sent: this host owns the subscription, which is active and unchanged, and the
+/// delivery is pending and within its maximum age. `changed`: a change was signalled, which may concern the delivery and not the subscription.
 async fn is_wanted(context: &LaneContext, due: &Due, subscription: &Subscription, changed: bool) -> bool {
     // The change may have cancelled this delivery. Read first: nothing may wait after the subscription was checked.
     if changed && !is_unchanged(context, due).await {
@@ -204,7 +204,8 @@ async fn is_wanted(context: &LaneContext, due: &Due, subscription: &Subscription
     let unchanged = current.is_some_and(|current| {
         current.state == SubscriptionState::Active && current.generation == subscription.generation
     });
-    unchanged && retry::too_old_by_now(&subscription.settings.retry, due.delivery(), now_ms()).is_none()
+    let is_owned = due.claim.is_valid() && context.store.may_begin_attempts();
+    is_owned && unchanged && retry::too_old_by_now(&subscription.settings.retry, due.delivery(), now_ms()).is_none()
 }
 
 /// Returns whether a delivery is pending in the store, without another attempt since it was claimed.

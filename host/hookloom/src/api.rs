@@ -18,6 +18,7 @@ mod events;
 mod examples;
 mod exchange;
 mod extract;
+mod in_force;
 pub mod listen;
 mod operator_actions;
 mod pages;
@@ -200,11 +201,15 @@ pub fn router(state: Arc<ApiState>) -> Router {
 async fn around(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
     // The headers of a bin's answer are chosen by its owner.
     let is_of_bin = request.uri().path().starts_with("/bins/");
+    let may_change = in_force::may_change(request.method(), request.uri().path());
     let id = request_id::of(request.headers());
     let handled = async {
         let (exchange, request) = exchange::begin(&state, request).await;
-        let mut response =
-            public_path::rebase(state.operations.config.public_url.as_ref(), next.run(request).await).await;
+        let mut response = next.run(request).await;
+        if may_change {
+            in_force::wait(&state, &mut response).await;
+        }
+        let mut response = public_path::rebase(state.operations.config.public_url.as_ref(), response).await;
         if !is_of_bin {
             exchange.add_keep_alive(response.headers_mut());
         }

@@ -73,6 +73,11 @@ pub struct FirstKey {
 /// Maximum number of connections in the kernel's queue until they are accepted.
 const BACKLOG: u32 = 1_024;
 
+/// Maximum time in which a host that stops leaves the others.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
+
+const LEAVES_LATE: &str = "the other hosts take over when the lease of this host ends";
+
 /// A running host.
 pub struct App {
     /// Address on which the host listens.
@@ -175,13 +180,18 @@ impl App {
             let _ = self.server.await;
             drop(self.watch);
             self.background.abort_all();
-            self.dispatcher.stop(self.grace).await;
+            tokio::join!(self.dispatcher.stop(self.grace), self.store.give_away());
             self.plugins.store_rollout_counts().await;
         };
         if tokio::time::timeout(self.grace, stopping).await.is_err() {
             tracing::warn!("stop_grace_s is over; unfinished attempts are repeated after the next start");
         }
         self.plugins.note_endless_calls();
+        match tokio::time::timeout(LEAVE_TIME_MAX, self.store.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %hookloom_model::describe(&error), "{LEAVES_LATE}"),
+            Err(_) => tracing::warn!("{LEAVES_LATE}"),
+        }
     }
 
     /// Returns the maximum duration of a stop.

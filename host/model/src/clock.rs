@@ -12,6 +12,9 @@
 //!
 //! [`turn`] sets the clock of the whole process forward, the wall clock and the steady one alike. Only a test of the program uses it.
 //!
+//! Hosts that share a database agree on the wall clock of its server: [`follow`] sets how far that is ahead of the system's.
+//! Leases count on [`since_boot`], which goes on while the machine is suspended and which nothing turns.
+//!
 //! # Limits
 //! Nothing here waits. Timers are those of the asynchronous runtime. Code that waits for a time of this clock must look again when
 //! the clock was turned: see [`wait_max`].
@@ -19,8 +22,8 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,7 +42,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        i64::try_from(system_now().as_millis()).unwrap_or(i64::MAX)
+        wall_ms(system_now())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -48,10 +51,21 @@ impl Clock for SystemClock {
     }
 }
 
-/// Time since the epoch by the system, turned forward.
-#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+/// Time since the epoch by the system or by the server that it follows, turned forward.
 fn system_now() -> Duration {
-    UNIX_EPOCH.elapsed().unwrap_or_default() + turned()
+    let ahead_ms = AHEAD_MS.load(Ordering::Relaxed);
+    let ahead = Duration::from_millis(ahead_ms.unsigned_abs());
+    let now = since_epoch();
+    (if ahead_ms < 0 { now.saturating_sub(ahead) } else { now + ahead }) + turned()
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn since_epoch() -> Duration {
+    UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+fn wall_ms(since_epoch: Duration) -> i64 {
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Clock that goes only when a test moves it.
@@ -174,6 +188,35 @@ impl<F: Future> Future for WithClock<F> {
         let _entered = enter(Some(self.clock.clone()));
         self.future.as_mut().poll(context)
     }
+}
+
+/// Number of milliseconds by which the wall clock that this process follows is ahead of the system's.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Returns the system's own wall clock, in milliseconds since the epoch, to compare it with that of a server.
+pub fn system_ms() -> i64 {
+    wall_ms(since_epoch())
+}
+
+/// Follows the wall clock of a server, which is ahead of the system's by this many milliseconds.
+pub fn follow(ahead_ms: i64) {
+    AHEAD_MS.store(ahead_ms, Ordering::Relaxed);
+}
+
+/// Returns the number of milliseconds of the last call of [`follow`].
+pub fn ahead_ms() -> i64 {
+    AHEAD_MS.load(Ordering::Relaxed)
+}
+
+/// Returns the time since the machine started, which never goes back, goes on while the machine is suspended, and is not turned. Within
+/// a clock that was entered, it is that clock's steady time.
+pub fn since_boot() -> Duration {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(|| SystemClock.instant());
+    if let Some(clock) = current() {
+        return clock.instant().saturating_duration_since(*BEGIN);
+    }
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Turns the clock of the process forward to this much after the system's.

@@ -173,6 +173,11 @@ pub fn follow(id: Uuid) {
     NOT_BEFORE_MS.fetch_max(time_in(id) + 1, Ordering::Relaxed);
 }
 
+/// Makes new ids begin with this time at the earliest, in milliseconds since the epoch.
+pub fn not_before(at_ms: u64) {
+    NOT_BEFORE_MS.fetch_max(at_ms, Ordering::Relaxed);
+}
+
 /// Returns the time with which an id begins, in milliseconds since the epoch.
 fn time_in(id: Uuid) -> u64 {
     let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());

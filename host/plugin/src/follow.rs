@@ -15,16 +15,30 @@ use super::rollout::Rollout;
 use super::version::VersionRef;
 use super::{PluginError, PluginKey, Plugins};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{ActiveVersion, Quarantine, StoredRollout, TenantPlugins};
+use hookloom_store::{ActiveVersion, PluginChange, Quarantine, StoredRollout, TenantPlugins};
 use hookloom_telemetry as telemetry;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use tokio::sync::mpsc;
 
 /// State of a tenant's plugins to put in force.
 struct NewState {
     active: HashMap<PluginKey, VersionRef>,
     /// Rollouts under way, with their versions.
     rollouts: HashMap<PluginKey, (StoredRollout, VersionRef)>,
+}
+
+/// Follows the changes of other hosts, in their order, until the host ends.
+pub(super) async fn follow_changes(plugins: Weak<Plugins>, mut changes: mpsc::UnboundedReceiver<PluginChange>) {
+    while let Some(change) = changes.recv().await {
+        let Some(plugins) = plugins.upgrade() else { return };
+        for tenant in &change.tenants {
+            if let Err(error) = plugins.follow(tenant).await {
+                tracing::error!(%tenant, error = %hookloom_model::describe(&error), "a plugin that another host activated cannot be used here");
+            }
+        }
+        plugins.store.note_in_force(&change);
+    }
 }
 
 impl Plugins {

@@ -205,6 +205,8 @@ pub struct Plugins {
 impl Plugins {
     /// Starts the runtime. The code of stored versions is restored in the background, without waiting for the compiler.
     pub async fn start(config: PluginConfig, store: Arc<Store>) -> Result<Arc<Self>, PluginError> {
+        // Before anything is read: what changes meanwhile is followed later.
+        let changes = store.plugin_changes();
         let quarantined = quarantine::quarantine(&store, call_record::suspects(&config.calls_file)).await?;
         let call_records = CallRecords::create(&config.calls_file, config.threads).inspect_err(|error| {
             tracing::warn!(%error, "plugin calls cannot be recorded: a version that ends the process will not be recognised at the next start");
@@ -241,6 +243,7 @@ impl Plugins {
         tokio::spawn(plugins.clone().restore(needed));
         tokio::spawn(evict_expired_instances(Arc::downgrade(&plugins.runtime.pool)));
         tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
+        tokio::spawn(follow::follow_changes(Arc::downgrade(&plugins), changes));
         Ok(plugins)
     }
 

@@ -18,6 +18,7 @@ pub mod access;
 pub mod changes;
 pub mod deliveries;
 pub mod figures;
+pub mod fleet;
 pub mod inspector;
 pub mod intake;
 pub mod lanes;
@@ -34,6 +35,7 @@ use access::{CredentialBackend, SessionBackend};
 use changes::ChangeBackend;
 use deliveries::{BacklogBackend, DeliveryBackend, EventBackend, LedgerBackend};
 use figures::FigureBackend;
+use fleet::FleetBackend;
 use inspector::{BinBackend, RejectedBackend};
 use intake::{FanOutBackend, IntakeBackend};
 use lanes::{HistoryBackend, LaneBackend, OutcomeBackend};
@@ -69,6 +71,7 @@ backend! {
     EventBackend,
     FanOutBackend,
     FigureBackend,
+    FleetBackend,
     HistoryBackend,
     IntakeBackend,
     LaneBackend,

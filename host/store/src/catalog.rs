@@ -261,6 +261,18 @@ impl Catalog {
         sessions.retain(|_, session| left.contains(&session.key));
     }
 
+    /// Replaces everything by what another catalog has. All receivers that were matched before are outdated.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) fn replace(&self, other: Catalog) {
+        let mut new = other.tables.into_inner();
+        let mut tables = self.write();
+        new.generation = tables.generation;
+        let mut tenants = std::mem::take(&mut new.tenants);
+        tenants.values_mut().for_each(|records| records.generation = new.next_generation());
+        new.tenants = tenants;
+        *tables = new;
+    }
+
     pub(crate) fn put_key(&self, hash: [u8; 32], key: ApiKey) {
         self.write().keys.insert(hash, Arc::new(key));
     }

@@ -5,6 +5,8 @@
 //! - A claim shows the delivery as it is stored: a claim that ended while a page was read is not replaced by what that page read
 //!   before ([`ClaimPage`]).
 //! - A claim that is dropped, by a panic for example, releases its delivery, which is still due in the store.
+//! - A claim is valid as long as this host owns the subscription without a break ([`ownership`](crate::ownership)). One that is not valid
+//!   begins no attempt, but keeps its delivery from being claimed again until it ends: its attempt may be under way.
 //!
 //! # Theory of operation
 //! The store makes claims in two places. A transaction of intake claims the deliveries that it makes and that are due at once, before
@@ -16,14 +18,18 @@
 //! been read, and their deliveries are left out of the page.
 //!
 //! # Limits
-//! Claims are kept in memory. All deliveries of a subscription are attempted by one host, so the claims of a host that ended do not
-//! matter.
+//! Claims are kept in memory. All deliveries of a subscription are attempted by its owner, which is one host, so the claims of a host
+//! that ended do not matter.
 
+use crate::ownership::Ownership;
+#[cfg(any(test, feature = "postgres"))]
+use crate::ownership::{ShardSet, shard_of};
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::subscription::SubscriptionId;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Licence for one attempt of a due delivery. Only the store makes claims; it ends by [`Store::finish`](crate::Store::finish),
 /// [`Store::give_up`](crate::Store::give_up) or [`Claim::release`].
@@ -31,12 +37,19 @@ use std::sync::Arc;
 pub struct Claim {
     delivery: DueDelivery,
     lane: Arc<LaneClaims>,
+    /// Period of ownership in which it was made.
+    period: u64,
 }
 
 impl Claim {
     /// The delivery as it is stored.
     pub fn delivery(&self) -> &DueDelivery {
         &self.delivery
+    }
+
+    /// Returns true if an attempt may begin: this host has owned the subscription since the claim was made.
+    pub fn is_valid(&self) -> bool {
+        self.period == self.lane.period.load(Ordering::SeqCst)
     }
 
     /// Ends the claim without an attempt. The delivery is unchanged in the store, where the next page finds it.
@@ -51,30 +64,34 @@ impl Drop for Claim {
     }
 }
 
-/// Claims of all subscriptions.
+/// Claims of all subscriptions, and the subscriptions that this host may claim deliveries of.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(Mutex<HashMap<SubscriptionId, Arc<LaneClaims>>>);
+pub(crate) struct Claims {
+    lanes: Mutex<HashMap<SubscriptionId, Arc<LaneClaims>>>,
+    pub(crate) ownership: Ownership,
+}
 
 /// Number of subscriptions from which those without claims are removed, whenever their number has doubled.
 const SUBSCRIPTIONS_KEPT: usize = 1_024;
 
 impl Claims {
-    /// Claims a delivery that no reader can have found: it is new, and its transaction is not committed.
+    /// Claims a delivery of a subscription that this host owns. No reader can have found it: it is new, and its transaction is not
+    /// committed.
     pub(crate) fn claim_new(&self, delivery: DueDelivery) -> Claim {
         let lane = self.lane(delivery.subscription);
-        lane.state.lock().claimed.insert(delivery.id);
-        Claim { delivery, lane }
+        lane.claim(delivery)
     }
 
     /// Begins a page. The page must be read after this call.
     pub(crate) fn begin_page(&self, subscription: SubscriptionId) -> ClaimPage {
         let lane = self.lane(subscription);
         lane.state.lock().pages += 1;
-        ClaimPage { lane }
+        let period = lane.period.load(Ordering::SeqCst);
+        ClaimPage { lane, period }
     }
 
     fn lane(&self, subscription: SubscriptionId) -> Arc<LaneClaims> {
-        let mut lanes = self.0.lock();
+        let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.get(&subscription) {
             return lane.clone();
         }
@@ -86,10 +103,30 @@ impl Claims {
     }
 }
 
+#[cfg(any(test, feature = "postgres"))]
+impl Claims {
+    /// Ends the ownership of shards: their claims are not valid any more.
+    pub(crate) fn disown(&self, shards: ShardSet) {
+        self.ownership.remove(shards);
+        for (_, lane) in self.lanes.lock().iter().filter(|(id, _)| shards.has(shard_of(**id))) {
+            lane.period.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns those of these shards in which no delivery has a claim.
+    pub(crate) fn without_claims(&self, shards: ShardSet) -> ShardSet {
+        let lanes = self.lanes.lock();
+        let claimed = lanes.iter().filter(|(_, lane)| !lane.state.lock().claimed.is_empty());
+        shards.without(&claimed.map(|(id, _)| shard_of(*id)).collect())
+    }
+}
+
 /// Claims of one subscription.
 #[derive(Debug, Default)]
 struct LaneClaims {
     state: Mutex<LaneClaimsState>,
+    /// Number of times that the ownership of the subscription has ended.
+    period: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +140,12 @@ struct LaneClaimsState {
 }
 
 impl LaneClaims {
+    fn claim(self: Arc<Self>, delivery: DueDelivery) -> Claim {
+        let period = self.period.load(Ordering::SeqCst);
+        self.state.lock().claimed.insert(delivery.id);
+        Claim { delivery, lane: self, period }
+    }
+
     fn end(&self, id: DeliveryId) {
         let mut state = self.state.lock();
         state.claimed.remove(&id);
@@ -116,6 +159,8 @@ impl LaneClaims {
 #[derive(Debug)]
 pub struct ClaimPage {
     lane: Arc<LaneClaims>,
+    /// Period of ownership in which it began: a page that was read before another host owned the subscription is of no use.
+    period: u64,
 }
 
 impl ClaimPage {
@@ -133,7 +178,7 @@ impl ClaimPage {
             return None;
         }
         drop(state);
-        Some(Claim { delivery, lane: self.lane.clone() })
+        Some(Claim { delivery, lane: self.lane.clone(), period: self.period })
     }
 }
 

@@ -79,7 +79,8 @@ impl Store {
 
     /// Moves due times in steps, and publishes all subscriptions as changed, so that their lanes read again.
     pub(crate) async fn move_due(&self, step: ClockStep) -> Result<(), StoreError> {
-        for subscription in self.catalog().all_subscriptions() {
+        // Other hosts move the due times of theirs.
+        for subscription in self.catalog().all_subscriptions().into_iter().filter(|one| self.owns(one.id)) {
             if step.back_ms > 0 {
                 self.move_due_of(&subscription, AttemptClass::First, step).await?;
                 self.move_due_of(&subscription, AttemptClass::Retry, step).await?;

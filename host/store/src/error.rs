@@ -110,8 +110,10 @@ pub enum StoreError {
         /// Process id of the host that holds the lock.
         pid: String,
     },
-    /// Another host uses the database.
-    #[error("the database is in use by another host; stop it, or name another database")]
+    /// Hosts use the database.
+    #[error(
+        "the database is in use by a host, or was until some seconds ago; stop all hosts, or name another database"
+    )]
     DatabaseInUse,
     /// The database or its server lacks something that the store needs.
     #[error("the database cannot be used: {0}")]

@@ -13,8 +13,9 @@ use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{DueDelivery, Reason};
 use hookloom_model::event::Event;
-use hookloom_model::subscription::{Ordering, Subscription, TenantId};
+use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Page of a lane's due deliveries.
 #[derive(Debug)]
@@ -55,6 +56,21 @@ impl ClaimedPage {
 }
 
 impl Store {
+    /// Returns true if this host runs the lane of a subscription.
+    pub fn owns(&self, id: SubscriptionId) -> bool {
+        self.state.claims.ownership.owns(id)
+    }
+
+    /// Returns true if attempts of subscriptions that this host owns may begin now: its lease has not ended.
+    pub fn may_begin_attempts(&self) -> bool {
+        self.state.claims.ownership.may_begin()
+    }
+
+    /// Returns the time for which attempts of a former owner of a subscription may still be under way, if each takes at most `time_max`.
+    pub fn rests_after_takeover(&self, id: SubscriptionId, time_max: Duration) -> Option<Duration> {
+        self.state.claims.ownership.rests_for(id, time_max)
+    }
+
     /// Claims at most `limit` due deliveries of a lane, earliest due time first. Deliveries that have a claim are left out.
     pub async fn claim_due(
         &self,

@@ -1,10 +1,9 @@
-//! The backend on PostgreSQL (15 or newer): one host, one writer with one connection, and a few readers.
+//! The backend on PostgreSQL (15 or newer), for any number of hosts: each has one writer with one connection, and a few readers.
 //!
 //! # Guarantees
 //! - As those of every [`backend`](crate::backend). A write that returned `Ok` was committed by the server with `synchronous_commit`
 //!   on (see [`writer`]).
-//! - One host at a time uses a database. A second host gets [`StoreError::DatabaseInUse`], and a host whose database was opened by
-//!   another one meanwhile stops writing (see [`host_lock`]).
+//! - Each subscription has one host that attempts its deliveries, and a host that was taken over writes no more (see [`fleet`]).
 //! - A connection with TLS verifies the certificate of the server, whatever `sslmode` says (see [`tls`]).
 //! - Secrets are sealed before they are stored ([`vault`](crate::vault)). The master key is a file of the host.
 //!
@@ -16,6 +15,7 @@
 
 mod accept;
 mod backlog;
+mod begin;
 mod bin_requests;
 mod bins;
 mod changes;
@@ -32,8 +32,8 @@ mod error;
 mod events;
 mod fan_out;
 mod figures;
+mod fleet;
 mod history;
-mod host_lock;
 mod host_number;
 #[cfg(test)]
 mod hot_path;
@@ -75,6 +75,7 @@ mod together;
 mod transaction;
 mod usage;
 mod writer;
+mod writer_handle;
 mod writes;
 
 pub(crate) use move_target::{MoveTarget, TargetColumn};
@@ -82,13 +83,15 @@ pub(crate) use move_target::{MoveTarget, TargetColumn};
 use crate::host_state::HostState;
 use crate::vault::Vault;
 use crate::{StoreError, StoreLimits};
-use host_lock::HostLock;
+use begin::WriterContext;
+use fleet::{HostIdentity, Membership};
 use readers::Readers;
 use recount::PendingNumbers;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use writer::{Writer, WriterContext};
+use tokio::task::JoinSet;
+use writer_handle::Writer;
 
 /// Minimum time limit of a read by a lane.
 const LANE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -96,6 +99,9 @@ const LANE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Backend on PostgreSQL.
 pub struct Postgres {
     writer: Writer,
+    membership: Arc<Membership>,
+    /// Tasks of the membership, which end with this value.
+    _tasks: JoinSet<()>,
     readers: Readers,
     /// Separate readers for lanes, so that queries of tenants do not delay deliveries.
     lane_readers: Readers,
@@ -114,19 +120,41 @@ impl Postgres {
         state: Arc<HostState>,
     ) -> Result<Self, StoreError> {
         let config = connection::config(url)?;
-        let (lock, connection) = HostLock::take(config.clone()).await?;
+        let connection = connection::Connection::first(&config).await?;
+        connection.prepare_for_writes().await?;
+        begin::follow_clock_of(&connection).await?;
+        let identity = HostIdentity::of_folder(master_key.parent().unwrap_or(Path::new(".")))?;
+        // Another host may start as well.
+        schema::begin(&connection).await?;
         schema::migrate(&connection).await?;
         let vault = Arc::new(master_key::open_vault(&connection, master_key).await?);
-        lock.sign(&connection).await?;
+        connection.batch_execute("COMMIT").await?;
+        let membership = Membership::new(config.clone(), identity, state.clone());
+        let registration = membership.register(&connection).await?;
         clock_steps::follow_newest(&connection).await?;
-        load_catalog::load(&connection, &vault, &state.catalog).await?;
-        let pending = Arc::new(PendingNumbers::new(backlog::count_pending(&connection).await?));
-        let context = WriterContext { state, pending: pending.clone(), share: limits.share };
+        let generation = load_catalog::load(&connection, &vault, &state.catalog).await?;
+        membership.note_loaded(registration, generation);
+        membership.own_first(&connection).await?;
+        let pending = Arc::new(PendingNumbers::new(backlog::count_pending(&connection, registration.host).await?));
+        let context = WriterContext {
+            state,
+            pending: pending.clone(),
+            share: limits.share,
+            vault: vault.clone(),
+            membership: membership.clone(),
+        };
+        let writer = writer::start(config.clone(), connection, context);
+        let readers = |time_max| Readers::new(config.clone(), time_max, membership.number.clone());
+        let mut tasks = membership.start(writer.clone());
+        let has_others = membership.has_others.clone();
+        tasks.spawn(recount::keep_counting(readers(LANE_TIME_MAX), Arc::downgrade(&pending), has_others));
         Ok(Postgres {
-            writer: Writer::start(lock, connection, context),
-            readers: Readers::new(config.clone(), limits.query_time_max),
+            readers: readers(limits.query_time_max),
             // A lane cannot narrow its query, and its page size bounds the read.
-            lane_readers: Readers::new(config, limits.query_time_max.max(LANE_TIME_MAX)),
+            lane_readers: readers(limits.query_time_max.max(LANE_TIME_MAX)),
+            _tasks: tasks,
+            writer,
+            membership,
             vault,
             pending,
             limits,

@@ -16,6 +16,8 @@ pub enum StoreEvent {
     Accepted(NewDeliveries),
     /// A subscription changed, or deliveries of it became due.
     Changed(SubscriptionId),
+    /// This host owns other subscriptions than before: see [`Store::owns`](crate::Store::owns).
+    OwnershipChanged,
 }
 
 /// New deliveries, those that lanes can attempt at once apart from all others.
@@ -23,8 +25,8 @@ pub enum StoreEvent {
 pub struct NewDeliveries {
     /// Claimed deliveries, which are due at once.
     pub due: Vec<Due>,
-    /// Subscriptions of the other deliveries: with an initial delay, of a paused subscription, or in an order. Their lanes read them
-    /// from the store.
+    /// Subscriptions of the other deliveries: with an initial delay, of a paused subscription, in an order, or owned by another host.
+    /// Their lanes read them from the store.
     pub later: Vec<SubscriptionId>,
 }
 
@@ -85,8 +87,10 @@ impl NewDelivery {
         let wait_ms = subscription.settings.retry.first_wait_ms();
         let new = NewDelivery::after(&subscription.tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms);
         // Only the store knows which delivery of an order is the next, and when a paused subscription goes on.
-        let is_due =
-            wait_ms == 0 && subscription.settings.ordering.is_none() && subscription.state == SubscriptionState::Active;
+        let is_due = wait_ms == 0
+            && subscription.settings.ordering.is_none()
+            && subscription.state == SubscriptionState::Active
+            && claims.ownership.owns(subscription.id);
         if is_due {
             new_deliveries.due.push(Due { claim: claims.claim_new(new.delivery.clone()), event: event.clone() });
         } else {

@@ -106,6 +106,18 @@ impl<W> QueuedWrite<W> {
         QueuedWrite { write, mode, terms, _permit: permit }
     }
 
+    /// Returns a write that needs no permit, for the host itself.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) fn without_permit(terms: Terms, write: W) -> Self {
+        QueuedWrite { write, mode: WriteMode::Outcome, terms, _permit: None }
+    }
+
+    /// Returns true if a transaction of another host may run beside the write: it accepts events or records outcomes.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) fn runs_beside_other_hosts(&self) -> bool {
+        matches!(self.mode, WriteMode::Intake | WriteMode::Outcome)
+    }
+
     /// Returns true if the write is committed alone, because of its mode, or because it is so large that others would wait for it.
     fn is_alone(&self) -> bool {
         self.mode == WriteMode::Exclusive || self.terms.rows > ROWS_MAX

@@ -370,8 +370,13 @@ impl Host {
 
     /// Sends the stop signal.
     pub(crate) async fn signal_stop(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal.
+    pub(crate) async fn signal(&self, name: &str) {
         let pid = self.process.id().unwrap().to_string();
-        assert!(Command::new("kill").arg(pid).status().await.unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().await.unwrap().success());
     }
 
     /// Waits until the host has stopped.

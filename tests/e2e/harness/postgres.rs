@@ -113,6 +113,15 @@ impl Postgres {
         format!("postgres://hookloom@/hookloom?host={}", self.folder.path().display())
     }
 
+    /// Runs a query as an administrator, on the database that every server has. Returns its rows, with `|` between the columns.
+    pub(crate) async fn query(&self, sql: &str) -> Vec<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-U", "postgres", "-v", "ON_ERROR_STOP=1", "-qAt", "-c", sql, "-h"]).arg(self.folder.path());
+        let ran = psql.arg("postgres").output().await.unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     /// Creates a database.
     async fn create(&self, name: &str) {
         let mut create = Command::new(self.programs.join("createdb"));

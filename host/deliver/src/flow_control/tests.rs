@@ -198,6 +198,18 @@ fn a_wait_for_the_rate_ends_when_it_has_passed() {
 }
 
 #[test]
+fn a_lane_that_goes_on_has_one_token() {
+    let now = clock::instant();
+    let mut flow = FlowControl::new();
+    flow.goes_on(now);
+    assert_eq!(flow.admit(8, Some(5), 0, now), Admission::Allow);
+    flow.attempt_started(now);
+    let next = now + Duration::from_millis(200);
+    assert_eq!(flow.admit(8, Some(5), 0, now), Admission::NotBefore(next, PauseReason::RateLimit));
+    assert_eq!(flow.admit(8, Some(5), 0, next), Admission::Allow);
+}
+
+#[test]
 fn a_rate_holds_over_time() {
     let mut flow = FlowControl::new();
     let start = clock::instant();

@@ -148,7 +148,6 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
     if view.awaiting_plugin {
         return format!("waits for another version or config of its plugin{last}");
     }
-    let lane = known.lane.unwrap_or_default();
     let waits_below = match subscription.settings.ordering {
         None => 0,
         Some(Ordering::Block) => u32::MAX,
@@ -161,34 +160,43 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
         );
     }
     let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms) / 1_000;
-    match () {
-        () if in_s > 0 => format!("is attempted again in {in_s} s{last}"),
-        () if lane.rests_for == Some("breaker") => {
-            format!(
-                "waits: the receiver is failing, so its circuit breaker is open for {} ms{last}",
-                lane.rests_ms.unwrap_or(0)
-            )
-        }
-        () if lane.rests_for == Some("retry-after") => {
-            format!("waits: the receiver asked for a pause of {} ms (Retry-After){last}", lane.rests_ms.unwrap_or(0))
-        }
-        () if lane.rests_for == Some("host-fault") => {
-            format!(
-                "waits: this host cannot send or judge at the moment; its log says why, and no attempt is used up{last}"
-            )
-        }
-        () if lane.rests_for == Some("throttled") => {
-            format!("waits for its turn: the receiver throttles, and gets requests as often as it seems to allow{last}")
-        }
-        () if lane.rests_for == Some("start") => format!("is due now{last}"),
-        () if lane.rests_for == Some("plugin") => format!("waits: its plugin is being compiled{last}"),
-        () if lane.rests_ms.is_some() => format!("waits for its turn: rate_per_s is reached{last}"),
-        () if lane.in_flight >= lane.window => {
-            let requests = counted(lane.in_flight.into(), "request is", "requests are");
-            format!("waits for its turn: {requests} under way, and no more may be{last}")
-        }
-        () => format!("is due now{last}"),
+    if in_s > 0 {
+        return format!("is attempted again in {in_s} s{last}");
     }
+    // Its lane has not started, or is at another host.
+    let Some(lane) = known.lane else { return format!("is due now{last}") };
+    let waits = of_lane(lane);
+    format!("{waits}{last}")
+}
+
+/// Says why a delivery that is due is not attempted now.
+fn of_lane(lane: LaneStatus) -> String {
+    let rests_ms = lane.rests_ms.unwrap_or_default();
+    let why = match lane.rests_for {
+        Some("breaker") => {
+            return format!("waits: the receiver is failing, so its circuit breaker is open for {rests_ms} ms");
+        }
+        Some("retry-after") => return format!("waits: the receiver asked for a pause of {rests_ms} ms (Retry-After)"),
+        Some("host-fault") => {
+            "waits: this host cannot send or judge at the moment; its log says why, and no attempt is used up"
+        }
+        Some("throttled") => {
+            "waits for its turn: the receiver throttles, and gets requests as often as it seems to allow"
+        }
+        Some("start") => "is due now",
+        Some("lease") => "waits: this host cannot reach the database, and another one may attempt it soon",
+        Some("takeover") => {
+            "waits for its turn: an attempt of the host that had the webhook before may still be under way"
+        }
+        Some("plugin") => "waits: its plugin is being compiled",
+        _ if lane.rests_ms.is_some() => "waits for its turn: rate_per_s is reached",
+        _ if lane.in_flight >= lane.window => {
+            let requests = counted(lane.in_flight.into(), "request is", "requests are");
+            return format!("waits for its turn: {requests} under way, and no more may be");
+        }
+        _ => "is due now",
+    };
+    why.to_owned()
 }
 
 fn ended(view: &DeliveryView, last: Option<&Attempt>) -> String {

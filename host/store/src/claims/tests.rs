@@ -140,7 +140,7 @@ fn subscriptions_without_claims_are_forgotten() {
     for _ in 0..3 * SUBSCRIPTIONS_KEPT {
         drop(claims.begin_page(SubscriptionId::new()));
     }
-    assert!(claims.0.lock().len() <= 2 * SUBSCRIPTIONS_KEPT);
+    assert!(claims.lanes.lock().len() <= 2 * SUBSCRIPTIONS_KEPT);
     assert!(!claims.begin_page(subscription).is_free(id), "a claim keeps its subscription");
     drop(held);
     assert!(claims.begin_page(subscription).is_free(id));

@@ -2,9 +2,13 @@
 
 use super::Memory;
 use crate::StoreError;
+use crate::backend::fleet::FleetBackend;
 use crate::backend::machine::{DamageReport, MachineBackend};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
+
+/// One host uses a store in memory.
+impl FleetBackend for Memory {}
 
 #[async_trait]
 impl MachineBackend for Memory {

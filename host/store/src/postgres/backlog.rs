@@ -20,14 +20,15 @@ pub(super) struct PendingCount {
     pub(super) seen: Option<Uuid>,
 }
 
-/// Counts the pending deliveries of a database, and reads the last transaction of this host in the same snapshot.
-pub(super) async fn count_pending(connection: &Connection) -> Result<PendingCount, StoreError> {
-    let sql = "SELECT h.transaction, c.tenant, c.subscription, c.count FROM host h LEFT JOIN (
+/// Counts the pending deliveries of a database, and reads the last transaction of a host in the same snapshot.
+pub(super) async fn count_pending(connection: &Connection, host: i16) -> Result<PendingCount, StoreError> {
+    let sql = "SELECT h.transaction, c.tenant, c.subscription, c.count
+               FROM (SELECT (SELECT transaction FROM fences WHERE host = $1) AS transaction) h LEFT JOIN (
                  SELECT tenant, subscription, COUNT(*) FROM deliveries WHERE state = 0
                  AND tenant NOT IN (SELECT id FROM tenants WHERE deleting_since_ms IS NOT NULL) GROUP BY tenant, subscription
                ) c ON true";
     let mut count = PendingCount { counts: Counts::new(), seen: None };
-    for row in connection.query(sql, &[]).await? {
+    for row in connection.query(sql, &[&host]).await? {
         count.seen = row.try_get(0)?;
         // Null: there are no pending deliveries.
         if row.try_get::<_, Option<&str>>(1)?.is_some() {

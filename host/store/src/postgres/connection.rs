@@ -13,12 +13,14 @@ use super::tls_params::{TlsMode, TlsParams};
 use crate::{DatabaseError, DatabaseFault, StoreError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Config, Row, Statement};
+use tokio_postgres::{AsyncMessage, Client, Config, Row, SimpleQueryMessage, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Maximum time to connect, unless the URL says otherwise.
@@ -95,6 +97,21 @@ impl Connection {
         Connection::connect(config).await.map_err(not_connected)
     }
 
+    /// Connects for the writer. The server ends a transaction that this host leaves open, because other hosts may wait for it.
+    pub(super) async fn for_writes(config: &ConnectionConfig) -> Result<Self, StoreError> {
+        let connection = Connection::open(config).await?;
+        connection.prepare_for_writes().await?;
+        Ok(connection)
+    }
+
+    /// Sets what [`Connection::for_writes`] needs. A server that does not flush each commit would break the promise of `202`.
+    pub(super) async fn prepare_for_writes(&self) -> Result<(), StoreError> {
+        let sql =
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+                   SET idle_in_transaction_session_timeout = '2s'";
+        self.batch_execute(sql).await
+    }
+
     /// Makes the first connection of a start, as [`Connection::open`] does, with an error for people.
     ///
     /// # Errors
@@ -108,6 +125,24 @@ impl Connection {
             },
             _ => not_connected(error),
         })
+    }
+
+    /// Connects as [`Connection::open`] does, and returns the texts of notifications as well.
+    pub(super) async fn listening(
+        config: &ConnectionConfig,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<String>), StoreError> {
+        let connected = config.postgres.connect(config.tls.clone()).await;
+        let (client, mut connection) = connected.map_err(not_connected)?;
+        let (notify, notifications) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message {
+                    // Nobody listens: the client is dropped as well, and the connection ends.
+                    let _ = notify.send(notification.payload().to_owned());
+                }
+            }
+        });
+        Ok((Connection { client, tls: config.tls.clone(), statements: Mutex::default() }, notifications))
     }
 
     async fn connect(config: &ConnectionConfig) -> Result<Self, tokio_postgres::Error> {
@@ -171,6 +206,17 @@ impl Connection {
     /// Runs statements without parameters, separated by semicolons, in one message.
     pub(super) async fn batch_execute(&self, sql: &str) -> Result<(), StoreError> {
         Ok(self.client.batch_execute(sql).await?)
+    }
+
+    /// Runs statements without parameters, in one message, and returns the values of the last row as text.
+    pub(super) async fn last_row(&self, sql: &str) -> Result<Vec<Option<String>>, StoreError> {
+        let mut last = Vec::new();
+        for message in self.client.simple_query(sql).await? {
+            if let SimpleQueryMessage::Row(row) = message {
+                last = (0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect();
+            }
+        }
+        Ok(last)
     }
 
     async fn prepared(&self, sql: &str) -> Result<Statement, StoreError> {

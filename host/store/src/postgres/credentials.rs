@@ -181,11 +181,15 @@ pub(super) fn found(rows: u64, what: &'static str) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::NotFound(what)) } else { Ok(()) }
 }
 
-/// Returns the keys, without those of tenants that are being deleted.
-pub(super) async fn load_keys(connection: &Connection) -> Result<Vec<(CredentialHash, ApiKey)>, StoreError> {
+/// Returns these keys, or all, without those of tenants that are being deleted.
+pub(super) async fn load_keys(
+    connection: &Connection,
+    ids: Option<&[Uuid]>,
+) -> Result<Vec<(CredentialHash, ApiKey)>, StoreError> {
     let sql = "SELECT hash, id, tenant, scopes, hint, label, created_at_ms FROM keys
-               WHERE tenant IS NULL OR tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL)";
-    connection.query(sql, &[]).await?.iter().map(key_row).collect()
+               WHERE (tenant IS NULL OR tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL))
+                 AND ($1::uuid[] IS NULL OR id = ANY ($1))";
+    connection.query(sql, &[&ids]).await?.iter().map(key_row).collect()
 }
 
 fn key_row(row: &Row) -> Result<(CredentialHash, ApiKey), StoreError> {
@@ -201,11 +205,14 @@ fn key_row(row: &Row) -> Result<(CredentialHash, ApiKey), StoreError> {
     Ok((rows::hash(row, 0)?, key))
 }
 
-/// Returns the intake tokens, without those of tenants that are being deleted.
-pub(super) async fn load_tokens(connection: &Connection) -> Result<Vec<(CredentialHash, IntakeToken)>, StoreError> {
+/// Returns these intake tokens, or all, without those of tenants that are being deleted.
+pub(super) async fn load_tokens(
+    connection: &Connection,
+    ids: Option<&[Uuid]>,
+) -> Result<Vec<(CredentialHash, IntakeToken)>, StoreError> {
     let sql = "SELECT hash, id, tenant, hint, label, created_at_ms FROM intake_tokens
-               WHERE tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL)";
-    connection.query(sql, &[]).await?.iter().map(token_row).collect()
+               WHERE tenant IN (SELECT id FROM tenants WHERE deleting_since_ms IS NULL) AND ($1::uuid[] IS NULL OR id = ANY ($1))";
+    connection.query(sql, &[&ids]).await?.iter().map(token_row).collect()
 }
 
 fn token_row(row: &Row) -> Result<(CredentialHash, IntakeToken), StoreError> {

@@ -50,6 +50,12 @@ impl From<Error> for StoreError {
     }
 }
 
+/// Returns true if another host has taken over from this one.
+pub(super) fn is_fenced(error: &StoreError) -> bool {
+    let StoreError::Database(error) = error else { return false };
+    error.cause::<Error>().and_then(Error::code).is_some_and(|code| code.code() == "HL001")
+}
+
 /// Returns true if the server has sent this error, so that it has not committed.
 pub(super) fn is_answer(error: &DatabaseError) -> bool {
     error.cause::<Error>().is_some_and(|error| error.code().is_some())

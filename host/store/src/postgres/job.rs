@@ -24,8 +24,6 @@ pub(super) enum CommitOutcome {
     Refused(DatabaseError),
     /// The answer was lost, and the server cannot be asked again for now.
     Unknown,
-    /// Nothing was written, because this host may not write any more.
-    Stopped,
 }
 
 /// Function that runs jobs of one type together. Returns an error if it has to be undone; each is run by itself then.
@@ -103,7 +101,6 @@ impl<T> Written<T> {
             CommitOutcome::Unknown => StoreError::Unknown,
             CommitOutcome::Unavailable => StoreError::Unavailable,
             CommitOutcome::Refused(error) => StoreError::Commit(error.clone()),
-            CommitOutcome::Stopped => StoreError::Stopped,
         };
         let answer = match self.result.take() {
             Some(Err(error)) => Err(error),

@@ -4,7 +4,7 @@ use super::Postgres;
 use crate::StoreError;
 use crate::backend::machine::{DamageReport, MachineBackend};
 use crate::fair_queue::Owner;
-use crate::write_queue::{Terms, WriteMode};
+use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
@@ -13,20 +13,21 @@ use hookloom_model::subscription::TenantId;
 impl MachineBackend for Postgres {
     /// Writes and reads.
     async fn check(&self) -> Result<(), StoreError> {
-        self.writer
-            .run(
-                WriteMode::Shared,
-                Terms::small(Owner::Host),
-                |tx| {
-                    Box::pin(async move {
-                        let sql = "INSERT INTO readiness (checked_at_ms) VALUES ($1)
-                                   ON CONFLICT (only_row) DO UPDATE SET checked_at_ms = EXCLUDED.checked_at_ms";
-                        tx.execute(sql, &[&now_ms()]).await.map(drop)
-                    })
-                },
-                |_, ()| {},
-            )
-            .await?;
+        // Beside the transactions of other hosts, as intake is: what a load balancer asks every second must stop nobody.
+        let row = Some("readiness".to_owned());
+        let written = self.writer.run_intake(
+            Terms::small(Owner::Host),
+            row,
+            |tx| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO readiness (checked_at_ms) VALUES ($1)
+                               ON CONFLICT (only_row) DO UPDATE SET checked_at_ms = EXCLUDED.checked_at_ms";
+                    tx.execute(sql, &[&now_ms()]).await.map(drop)
+                })
+            },
+            |_, ()| {},
+        );
+        written.await?;
         let read = self.readers.read_one(Owner::Host, |connection| {
             Box::pin(async move { connection.query("SELECT 1 FROM tenants LIMIT 1", &[]).await.map(drop) })
         });

@@ -17,9 +17,8 @@
 
 use super::connection::{self, Connection, ConnectionConfig};
 use super::error::is_answer;
-use super::host_lock::HostLock;
 use super::rows::{corrupt, text};
-use super::{move_checks, schema, usage};
+use super::{fleet, move_checks, schema, usage};
 use crate::StoreError;
 use crate::table_rows::{RowPage, StoredValue};
 use bytes::BytesMut;
@@ -32,7 +31,6 @@ use uuid::Uuid;
 /// Open transaction on an empty database, which this process has locked.
 pub(crate) struct MoveTarget {
     connection: Connection,
-    lock: HostLock,
     config: ConnectionConfig,
     /// Number by which the transaction is found after a lost answer.
     transaction: Uuid,
@@ -58,17 +56,21 @@ const MOVE_COUNTS: &str = "SET LOCAL hookloom.host = 0;
      ALTER TABLE rollouts DROP COLUMN counts";
 
 impl MoveTarget {
-    /// Locks a database, creates the tables if there are none, and begins the transaction.
+    /// Begins the transaction, in which no host can start, and creates the tables if there are none.
     ///
     /// # Errors
     /// [`StoreError::DatabaseInUse`]: a host uses the database. [`StoreError::DatabaseUnfit`]: one of `tables` has rows.
     pub(crate) async fn open(url: &str, tables: &[&str]) -> Result<Self, StoreError> {
         let config = connection::config(url)?;
-        let (lock, connection) = HostLock::take(config.clone()).await?;
-        schema::migrate(&connection).await?;
+        let connection = Connection::first(&config).await?;
+        schema::begin(&connection).await?;
         // Limits of the server for statements of a host would end a long copy.
-        let begin = "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
-        connection.batch_execute(begin).await?;
+        let limits = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";
+        connection.batch_execute(limits).await?;
+        schema::migrate(&connection).await?;
+        if fleet::has_members(&connection).await? {
+            return Err(StoreError::DatabaseInUse);
+        }
         let all = list(tables);
         connection.batch_execute(&format!("LOCK TABLE {all} IN ACCESS EXCLUSIVE MODE")).await?;
         let filled = move_checks::tables_with_rows(&connection, tables).await?;
@@ -81,7 +83,7 @@ impl MoveTarget {
             prepare.push_str(&format!("; ALTER TABLE {} DISABLE TRIGGER USER", quoted(table)));
         }
         connection.batch_execute(&prepare).await?;
-        Ok(MoveTarget { connection, lock, config, transaction: Uuid::new_v4() })
+        Ok(MoveTarget { connection, config, transaction: Uuid::new_v4() })
     }
 
     /// Returns the columns of a table. Empty: there is no such table.
@@ -136,9 +138,11 @@ impl MoveTarget {
                 "the ledger of the tenant {tenant} does not add up; `hookloom rescue` writes the data folder into a new one in which it does"
             )));
         }
-        let sql = "UPDATE host SET master_key = $1, transaction = $2";
-        self.connection.execute(sql, &[&master_key, &self.transaction]).await?;
-        self.lock.sign(&self.connection).await?;
+        self.connection.execute("UPDATE host SET master_key = $1", &[&master_key]).await?;
+        // Of no host, so that no host counts it as its own.
+        let sql = "INSERT INTO fences (host, epoch, transaction) VALUES (0, 0, $1)
+                   ON CONFLICT (host) DO UPDATE SET transaction = EXCLUDED.transaction";
+        self.connection.execute(sql, &[&self.transaction]).await?;
         // Without statistics, the first queries of the host would read whole tables.
         self.connection.batch_execute(&format!("ANALYZE {}", list(tables))).await
     }
@@ -148,16 +152,14 @@ impl MoveTarget {
     /// # Errors
     /// [`StoreError::Unknown`]: the answer was lost, and the server cannot be asked. With every other error, nothing is committed.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let MoveTarget { connection, lock, config, transaction } = self;
+        let MoveTarget { connection, config, transaction } = self;
         let error = match connection.batch_execute("COMMIT").await {
             Ok(()) => return Ok(()),
             Err(StoreError::Database(error)) if is_answer(&error) => return Err(StoreError::Commit(error)),
             Err(error) => error,
         };
-        drop((connection, lock));
-        let Ok((_lock, connection)) = HostLock::take(config).await else { return Err(StoreError::Unknown) };
-        let found = connection.query_one("SELECT transaction FROM host", &[]).await;
-        let found = found.and_then(|row| Ok(row.try_get::<_, Option<Uuid>>(0)?));
+        drop(connection);
+        let found = last_move(&config).await;
         match found {
             Ok(found) if found == Some(transaction) => Ok(()),
             Ok(_) => Err(error),
@@ -169,6 +171,18 @@ impl MoveTarget {
     pub(crate) async fn roll_back(self) {
         self.connection.batch_execute("ROLLBACK").await.ok();
     }
+}
+
+/// Returns the last transaction of a move, when the one under way has ended.
+async fn last_move(config: &ConnectionConfig) -> Result<Option<Uuid>, StoreError> {
+    let connection = Connection::open(config).await?;
+    schema::begin(&connection).await?;
+    let known = "SELECT 1 WHERE to_regclass('fences') IS NOT NULL";
+    if !connection.exists(known, &[]).await? {
+        return Ok(None);
+    }
+    let row = connection.query_opt("SELECT transaction FROM fences WHERE host = 0", &[]).await?;
+    Ok(row.map(|row| row.try_get::<_, Option<Uuid>>(0)).transpose()?.flatten())
 }
 
 /// Rows on their way into a table.

@@ -185,6 +185,7 @@ async fn retry(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) -
                WHERE tenant = $1 AND id = $2";
     tx.execute(sql, &[&&*tenant.0, &id.0, &now_ms()]).await?;
     tx.count_pending(tenant, subscription, i64::from(had_ended));
+    tx.note_lane(tenant, subscription).await?;
     tx.record(actor, Some(tenant), &AuditAction::DeliveryRetry(id)).await?;
     Ok(subscription)
 }
@@ -199,6 +200,7 @@ async fn cancel(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) 
     let Some(changed) = changed else { return Err(not_cancelled(tx, tenant, id).await?) };
     let subscription = SubscriptionId(changed.try_get(0)?);
     tx.count_pending(tenant, subscription, -1);
+    tx.note_lane(tenant, subscription).await?;
     tx.record(actor, Some(tenant), &AuditAction::DeliveryCancel(id)).await?;
     Ok(subscription)
 }
@@ -227,6 +229,7 @@ async fn redrive(
     );
     let again = tx.execute(&sql, &[&&*tenant.0, &ids, &subscription.0, &now_ms(), &numbers(&states)]).await?;
     tx.count_pending(&tenant, subscription, int(again));
+    tx.note_lane(&tenant, subscription).await?;
     if let Some(entry) = entry {
         let selection = entry.selection(Some(states), again);
         let action = AuditAction::SubscriptionRedrive { id: subscription, selection };
@@ -255,6 +258,7 @@ async fn replay(
     }
     rows.insert(tx, tenant).await?;
     ledger::add(tx, tenant, "replayed", int(made)).await?;
+    tx.note_lane(tenant, *subscription).await?;
     check.end(tx).await?;
     if let Some(entry) = entry {
         let action = AuditAction::SubscriptionReplay { id: *subscription, selection: entry.selection(None, made) };
@@ -284,6 +288,7 @@ async fn test(
     let delivery = add(&mut rows, tenant, event.id, subscription, DeliveryKind::Test);
     rows.insert(tx, tenant).await?;
     ledger::add(tx, tenant, "tests", 1).await?;
+    tx.note_lane(tenant, subscription).await?;
     check.end(tx).await?;
     tx.record(actor, Some(tenant), &AuditAction::SubscriptionTest(subscription)).await?;
     Ok(delivery)

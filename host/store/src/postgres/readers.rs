@@ -18,6 +18,8 @@ use crate::fair_queue::Owner;
 use hookloom_fair_share::{FairPermit, FairSemaphore};
 use parking_lot::Mutex;
 use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI16, Ordering};
 use std::time::Duration;
 
 /// Maximum number of open connections. One owner may use half of them while no other reads.
@@ -26,14 +28,22 @@ const OPEN_MAX: u64 = 8;
 /// Connections for reads, opened when they are needed.
 pub(super) struct Readers {
     config: ConnectionConfig,
-    idle: Mutex<Vec<Connection>>,
+    /// Connections with the number of the host that they were opened for.
+    idle: Mutex<Vec<(i16, Connection)>>,
     permits: FairSemaphore<Owner>,
     time_max: Duration,
+    host: Arc<AtomicI16>,
 }
 
 impl Readers {
-    pub(super) fn new(config: ConnectionConfig, time_max: Duration) -> Self {
-        Readers { config, idle: Mutex::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max }
+    /// Opens no connection yet. `host` is the number of this host, which a new registration may change.
+    pub(super) fn new(config: ConnectionConfig, time_max: Duration, host: Arc<AtomicI16>) -> Self {
+        Readers { config, idle: Mutex::default(), permits: FairSemaphore::new(OPEN_MAX, OPEN_MAX), time_max, host }
+    }
+
+    /// Returns the number of this host.
+    pub(super) fn host(&self) -> i16 {
+        self.host.load(Ordering::Relaxed)
     }
 
     /// Runs statements that see one snapshot, on an owner's account, when its turn comes.
@@ -65,23 +75,24 @@ impl Readers {
     /// Waits for the owner's turn, and for a connection.
     async fn reader(&self, owner: Owner) -> Result<Reader, StoreError> {
         let permit = self.permits.acquire(&owner, 1).await;
-        Ok(Reader { in_use: Some((self.take().await?, permit)) })
+        let host = self.host();
+        Ok(Reader { host, in_use: Some((self.take(host).await?, permit)) })
     }
 
-    async fn take(&self) -> Result<Connection, StoreError> {
+    async fn take(&self, host: i16) -> Result<Connection, StoreError> {
         loop {
             let idle = self.idle.lock().pop();
             match idle {
-                Some(connection) if connection.is_closed() => {}
-                Some(connection) => return Ok(connection),
+                Some((of, connection)) if connection.is_closed() || of != host => {}
+                Some((_, connection)) => return Ok(connection),
                 None => break,
             }
         }
         let connection = Connection::open(&self.config).await?;
         let ms = self.time_max.as_millis().min(i32::MAX.unsigned_abs().into());
         let settings = format!(
-            "SET default_transaction_read_only = on; SET statement_timeout = {ms}; {set_host}",
-            set_host = host_number::SET
+            "SET default_transaction_read_only = on; SET statement_timeout = {ms}; SET {host_number}",
+            host_number = host_number::assigned(host)
         );
         connection.batch_execute(&settings).await?;
         Ok(connection)
@@ -95,6 +106,7 @@ impl Readers {
 
 /// Connection of a read with its permit. Dereferences to the connection.
 struct Reader {
+    host: i16,
     /// None only after the end of the read.
     in_use: Option<(Connection, FairPermit<Owner>)>,
 }
@@ -109,10 +121,10 @@ impl Deref for Reader {
 
 impl Reader {
     /// Leaves the connection to another read.
-    fn end(mut self, idle: &Mutex<Vec<Connection>>) {
+    fn end(mut self, idle: &Mutex<Vec<(i16, Connection)>>) {
         // The next read gets its permit after it can find the connection.
         if let Some((connection, _permit)) = self.in_use.take() {
-            idle.lock().push(connection);
+            idle.lock().push((self.host, connection));
         }
     }
 }

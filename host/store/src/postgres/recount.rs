@@ -137,7 +137,9 @@ impl Drop for CountUnderWay<'_> {
 /// Counts once, by a reader.
 async fn recount(readers: &Readers, pending: &PendingNumbers) -> Result<(), StoreError> {
     let under_way = pending.begin_count();
-    let count = readers.read_one(Owner::Host, |connection| Box::pin(async move { count_pending(connection).await }));
+    let host = readers.host();
+    let count =
+        readers.read_one(Owner::Host, move |connection| Box::pin(async move { count_pending(connection, host).await }));
     under_way.finish(count.await?);
     Ok(())
 }
@@ -145,7 +147,6 @@ async fn recount(readers: &Readers, pending: &PendingNumbers) -> Result<(), Stor
 /// Counts again and again while other hosts are live, and once more after that. Ends when the numbers are dropped.
 ///
 /// `others_live` must stay true until no other host can write.
-#[cfg_attr(not(test), expect(dead_code, reason = "one host at a time uses a database"))]
 pub(super) async fn keep_counting(readers: Readers, pending: Weak<PendingNumbers>, others_live: Arc<AtomicBool>) {
     let mut pause = PAUSE_MIN;
     let mut is_behind = false;

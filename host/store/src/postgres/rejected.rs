@@ -1,7 +1,8 @@
 //! Rejected requests in the database. They are kept because Agile CRM does not send them again.
 //!
 //! # Guarantees
-//! - A tenant keeps at most [`REJECTED_MAX`] of them, within its share and a tenth more.
+//! - A tenant keeps at most [`REJECTED_MAX`] of them, within its share and a tenth more. Hosts that store some at the same moment may
+//!   keep a few more, until the next one arrives.
 //!
 //! # Limits
 //! Old requests are deleted only when another one arrives.
@@ -29,16 +30,23 @@ use uuid::Uuid;
 #[async_trait]
 impl RejectedBackend for Postgres {
     async fn reject(&self, tenant: TenantId, reason: String, body: Bytes, truncated: bool) -> Result<Uuid, StoreError> {
-        self.write(Terms { owner: Owner::from(&tenant), rows: 2 + payload_rows(body.len()) }, move |tx| {
-            Box::pin(async move {
-                let check = ShareCheck::begin(tx, &tenant, tx.share().with_a_tenth_more()).await?;
-                let id = insert(tx, &tenant, &reason, &body, truncated).await?;
-                forget_oldest(tx, &tenant).await?;
-                check.end(tx).await?;
-                Ok(id)
-            })
-        })
-        .await
+        let terms = Terms { owner: Owner::from(&tenant), rows: 2 + payload_rows(body.len()) };
+        // Beside the transactions of other hosts, as intake is, because senders choose how often.
+        let written = self.writer.run_intake(
+            terms,
+            None,
+            move |tx| {
+                Box::pin(async move {
+                    let check = ShareCheck::begin(tx, &tenant, tx.share().with_a_tenth_more()).await?;
+                    let id = insert(tx, &tenant, &reason, &body, truncated).await?;
+                    forget_oldest(tx, &tenant).await?;
+                    check.end(tx).await?;
+                    Ok(id)
+                })
+            },
+            |_, _| {},
+        );
+        written.await
     }
 
     async fn rejected_requests(
@@ -98,13 +106,16 @@ async fn insert(
 }
 
 /// Deletes rejected requests of a tenant that are too old or too many. Only the oldest are checked for their age, because each
-/// request that arrives deletes more than one.
+/// request that arrives deletes more than one. Rows that another host is deleting are left to it.
 async fn forget_oldest(connection: &Connection, tenant: &TenantId) -> Result<(), StoreError> {
-    let sql = "DELETE FROM rejected_requests WHERE tenant = $1 AND received_at_ms < $2 AND id IN
-               (SELECT id FROM rejected_requests WHERE tenant = $1 ORDER BY id LIMIT 16)";
+    // An array, because a subquery that locks rows may run more than once.
+    let sql = "DELETE FROM rejected_requests WHERE tenant = $1 AND received_at_ms < $2 AND id = ANY (ARRAY(
+                 SELECT id FROM rejected_requests WHERE tenant = $1 ORDER BY id LIMIT 16 FOR UPDATE SKIP LOCKED))";
     connection.execute(sql, &[&&*tenant.0, &(now_ms() - REJECTED_KEPT_MS)]).await?;
-    let sql = "DELETE FROM rejected_requests WHERE tenant = $1 AND id <=
-               (SELECT id FROM rejected_requests WHERE tenant = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)";
+    let sql = "DELETE FROM rejected_requests WHERE tenant = $1 AND id = ANY (ARRAY(
+                 SELECT id FROM rejected_requests WHERE tenant = $1 AND id <=
+                   (SELECT id FROM rejected_requests WHERE tenant = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)
+                 FOR UPDATE SKIP LOCKED))";
     connection.execute(sql, &[&&*tenant.0, &int(REJECTED_MAX)]).await.map(drop)
 }
 

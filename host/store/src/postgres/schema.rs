@@ -12,7 +12,15 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 /// Oldest version of the server, as `server_version_num`.
 const SERVER_MIN: i32 = 150_000;
 
-/// Migrates a database to the newest schema. The caller holds the lock of the database.
+/// Key of the lock of the server that is held by the transaction of a start: the text `hookloom`.
+const LOCK: i64 = 0x686f_6f6b_6c6f_6f6d;
+
+/// Begins a transaction beside which no other host migrates the database.
+pub(super) async fn begin(connection: &Connection) -> Result<(), StoreError> {
+    connection.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await
+}
+
+/// Migrates a database to the newest schema, within a transaction of [`begin`].
 pub(super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
     require_server(connection).await?;
     let found = version(connection).await?;
@@ -22,11 +30,11 @@ pub(super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
     if found == MIGRATIONS.len() {
         return Ok(());
     }
-    let mut sql = String::from("BEGIN;\n");
+    let mut sql = String::new();
     MIGRATIONS.iter().skip(found).for_each(|migration| sql.push_str(migration));
     sql.push_str(&usage::triggers());
     let row = format!(
-        "INSERT INTO host (schema) VALUES ({newest}) ON CONFLICT (only_row) DO UPDATE SET schema = {newest};\nCOMMIT;",
+        "INSERT INTO host (schema) VALUES ({newest}) ON CONFLICT (only_row) DO UPDATE SET schema = {newest};",
         newest = MIGRATIONS.len()
     );
     sql.push_str(&row);

@@ -2,15 +2,78 @@
 -- one type in the host; states and kinds are int2. JSON is text, because no statement looks into it. Key columns compare bytes
 -- (COLLATE "C"), whatever the collation of the database. No foreign keys: the writer keeps rows together, and deletes in steps.
 
--- Version of the schema, the master key that sealed the secrets, and the last transaction, by which a host learns after a lost
--- answer whether it was committed.
+-- Version of the schema, and the master key that sealed the secrets.
 CREATE TABLE host (
   only_row    bool PRIMARY KEY DEFAULT true CHECK (only_row),
   schema      int8 NOT NULL,
-  master_key  bytea,                              -- derived from the master key, so that another one is noticed
-  transaction uuid,
-  holder      uuid                                -- the host that opened the database last
+  master_key  bytea                               -- derived from the master key, so that another one is noticed
 ) WITH (fillfactor = 20);
+
+-- Hosts with a lease or a lease that ended and was not taken over. Each renews its lease every second.
+CREATE TABLE hosts (
+  host        int2 PRIMARY KEY,
+  identity    uuid NOT NULL UNIQUE,               -- of the host's data folder
+  epoch       int8 NOT NULL,
+  name        text NOT NULL,
+  version     text NOT NULL,
+  started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  lease_until timestamptz NOT NULL,
+  generation  int8                                -- the last change that is in force there; null: the host has not loaded the catalog
+) WITH (fillfactor = 20);
+
+-- One row for each number that a host ever had. A transaction of a host begins with an update of its row, so that it waits for a takeover
+-- and the other way round, and so that a host learns after a lost answer whether its last transaction was committed.
+CREATE TABLE fences (
+  host        int2 PRIMARY KEY,
+  epoch       int8 NOT NULL,                      -- raised by each registration and by a takeover
+  transaction uuid
+) WITH (fillfactor = 20);
+
+-- Who runs the lanes of which subscriptions.
+CREATE TABLE shards (
+  shard         int2 PRIMARY KEY,
+  owner         int2,                             -- null: the next host that registers
+  taken_over_at timestamptz                       -- when it was taken over from a host that may still have had attempts under way
+) WITH (fillfactor = 50);
+INSERT INTO shards (shard) SELECT generate_series(0, 255);
+
+-- What hosts load again: changes of tenants, credentials, subscriptions and plugins, and deliveries that an operator changed. Each is
+-- written by a transaction that runs alone in the fleet, so the numbers grow in the order of the commits.
+CREATE TABLE fleet_changes (
+  generation int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  kind       text NOT NULL,
+  tenant     text,
+  id         uuid,
+  hash       bytea,
+  made_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Begins a transaction of a host. Returns the last change.
+CREATE FUNCTION fence(of_host int2, of_epoch int8, of_transaction uuid) RETURNS int8 LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE fences SET transaction = of_transaction WHERE host = of_host AND epoch = of_epoch;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'another host has taken over' USING ERRCODE = 'HL001';
+  END IF;
+  RETURN (SELECT coalesce(max(generation), 0) FROM fleet_changes);
+END $$;
+
+-- Begins a transaction that no other transaction of any host runs beside.
+CREATE FUNCTION fence_all(of_host int2, of_epoch int8, of_transaction uuid) RETURNS int8 LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM 1 FROM fences ORDER BY host FOR UPDATE;
+  PERFORM set_config('hookloom.alone', 'on', true);
+  RETURN fence(of_host, of_epoch, of_transaction);
+END $$;
+
+-- Records a change. The transaction must be alone, or a host could miss it.
+CREATE FUNCTION note_change(of_kind text, of_tenant text, of_id uuid, of_hash bytea) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('hookloom.alone', true) IS DISTINCT FROM 'on' THEN
+    RAISE EXCEPTION 'a change of % is not alone in the fleet', of_kind;
+  END IF;
+  INSERT INTO fleet_changes (kind, tenant, id, hash) VALUES (of_kind, of_tenant, of_id, of_hash);
+END $$;
 
 -- Written by each readiness check: only a write that changes something is flushed, and only a flush tells.
 CREATE TABLE readiness (
@@ -331,3 +394,31 @@ CREATE TABLE figures (
   figures      text NOT NULL,                     -- JSON
   PRIMARY KEY (tenant, span_s, at_s, subscription, plugin)
 );
+
+-- Notes that a row changed. Arguments: the kind, and the columns of the tenant, the id and the hash ('' if there is none).
+CREATE FUNCTION note_row() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  changed jsonb := to_jsonb(CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END);
+BEGIN
+  PERFORM note_change(TG_ARGV[0], changed ->> TG_ARGV[1], (changed ->> TG_ARGV[2])::uuid, (changed ->> TG_ARGV[3])::bytea);
+  RETURN NULL;
+END $$;
+
+CREATE TRIGGER note_tenant AFTER INSERT OR DELETE OR UPDATE ON tenants
+  FOR EACH ROW EXECUTE FUNCTION note_row('tenant', 'id', '', '');
+CREATE TRIGGER note_key AFTER INSERT OR DELETE OR UPDATE OF hash, scopes, label ON keys
+  FOR EACH ROW EXECUTE FUNCTION note_row('key', 'tenant', 'id', 'hash');
+CREATE TRIGGER note_token AFTER INSERT OR DELETE OR UPDATE ON intake_tokens
+  FOR EACH ROW EXECUTE FUNCTION note_row('token', 'tenant', 'id', 'hash');
+CREATE TRIGGER note_session AFTER INSERT OR DELETE OR UPDATE ON sessions
+  FOR EACH ROW EXECUTE FUNCTION note_row('session', '', '', 'hash');
+CREATE TRIGGER note_subscription AFTER INSERT OR DELETE OR UPDATE ON subscriptions
+  FOR EACH ROW EXECUTE FUNCTION note_row('subscription', 'tenant', 'id', '');
+CREATE TRIGGER note_plugin AFTER INSERT OR DELETE OR UPDATE ON plugins
+  FOR EACH ROW EXECUTE FUNCTION note_row('plugin', 'tenant', '', '');
+CREATE TRIGGER note_version AFTER DELETE ON plugin_versions
+  FOR EACH ROW EXECUTE FUNCTION note_row('plugin', 'tenant', '', '');
+CREATE TRIGGER note_rollout AFTER INSERT OR DELETE OR UPDATE OF kind, sha256, percent, started_at_ms, ended_reason, earlier ON rollouts
+  FOR EACH ROW EXECUTE FUNCTION note_row('plugin', 'tenant', '', '');
+CREATE TRIGGER note_quarantine AFTER INSERT OR DELETE OR UPDATE ON quarantine
+  FOR EACH ROW EXECUTE FUNCTION note_row('plugin', 'tenant', '', '');

@@ -134,10 +134,14 @@ async fn write_link(tx: &WriteTx, new: CredentialHash, key: Uuid, expires_at_ms:
     tx.execute(sql, &[&key, &&new[..], &int(PER_KEY_MAX)]).await.map(drop)
 }
 
-/// Returns the sessions that have not ended, by the hash of their cookie.
-pub(super) async fn load(connection: &Connection) -> Result<Vec<(CredentialHash, Session)>, StoreError> {
-    let sql = "SELECT hash, key, csrf, expires_at_ms FROM sessions WHERE expires_at_ms > $1";
-    let rows = connection.query(sql, &[&now_ms()]).await?;
+/// Returns these sessions, or all, by the hash of their cookie, without those that have ended.
+pub(super) async fn load(
+    connection: &Connection,
+    hashes: Option<&[Vec<u8>]>,
+) -> Result<Vec<(CredentialHash, Session)>, StoreError> {
+    let sql = "SELECT hash, key, csrf, expires_at_ms FROM sessions
+               WHERE expires_at_ms > $1 AND ($2::bytea[] IS NULL OR hash = ANY ($2))";
+    let rows = connection.query(sql, &[&now_ms(), &hashes]).await?;
     fn session(row: &Row) -> Result<(CredentialHash, Session), StoreError> {
         let session = Session { key: row.try_get(1)?, csrf: row.try_get(2)?, expires_at_ms: row.try_get(3)? };
         Ok((hash(row, 0)?, session))
@@ -147,7 +151,6 @@ pub(super) async fn load(connection: &Connection) -> Result<Vec<(CredentialHash,
 
 #[cfg(test)]
 mod tests {
-
     use super::super::test_server::TestDatabase;
     use super::*;
 

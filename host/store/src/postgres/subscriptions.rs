@@ -20,6 +20,7 @@ use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::{LoadedSettings, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use std::sync::Arc;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 #[async_trait]
 impl SubscriptionBackend for Postgres {
@@ -130,11 +131,17 @@ async fn update(
     Ok(changed)
 }
 
-/// Loads all subscriptions. One whose Notify URL cannot be parsed is paused until it is edited, so that its deliveries wait and the
+/// Loads these subscriptions, or all. One whose Notify URL cannot be parsed is paused until it is edited, so that its deliveries wait and the
 /// others are sent.
-pub(super) async fn load(connection: &Connection, vault: &Vault) -> Result<Vec<Subscription>, StoreError> {
-    let sql = "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms, pauses FROM subscriptions";
-    connection.query(sql, &[]).await?.iter().map(|row| subscription_row(row, vault)).collect()
+pub(super) async fn load(
+    connection: &Connection,
+    vault: &Vault,
+    ids: Option<&[Uuid]>,
+) -> Result<Vec<Subscription>, StoreError> {
+    let sql =
+        "SELECT tenant, id, settings, sealed, state, state_reason, generation, created_at_ms, failing_since_ms, pauses
+               FROM subscriptions WHERE $1::uuid[] IS NULL OR id = ANY ($1)";
+    connection.query(sql, &[&ids]).await?.iter().map(|row| subscription_row(row, vault)).collect()
 }
 
 fn subscription_row(row: &Row, vault: &Vault) -> Result<Subscription, StoreError> {

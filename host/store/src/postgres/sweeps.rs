@@ -85,7 +85,13 @@ impl SweepBackend for Postgres {
         let tenant = tenant.clone();
         let written = self.write_then(
             Terms { owner: Owner::from(&tenant), rows: STEP as u64 },
-            move |tx| Box::pin(async move { make_due(tx, &tenant, &deliveries, at_ms).await }),
+            move |tx| {
+                Box::pin(async move {
+                    let took = make_due(tx, &tenant, &deliveries, at_ms).await?;
+                    tx.note_lane(&tenant, id).await?;
+                    Ok(took)
+                })
+            },
             // The lane must read retries too: these deliveries have been attempted before.
             move |state, _| state.publish_change(id),
         );

@@ -64,11 +64,11 @@ fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
     ])
 }
 
-/// Returns the tenants that are not being deleted.
-pub(super) async fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
-    let sql =
-        "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants WHERE deleting_since_ms IS NULL";
-    connection.query(sql, &[]).await?.iter().map(tenant_row).collect()
+/// Returns these tenants, or all, without those that are being deleted.
+pub(super) async fn load(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<Tenant>, StoreError> {
+    let sql = "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants
+               WHERE deleting_since_ms IS NULL AND ($1::text[] IS NULL OR id = ANY ($1))";
+    connection.query(sql, &[&ids]).await?.iter().map(tenant_row).collect()
 }
 
 fn tenant_row(row: &Row) -> Result<Tenant, StoreError> {

@@ -102,10 +102,12 @@ impl TestDatabase {
         opened.expect("a store")
     }
 
-    /// Returns a connection beside those of a store.
+    /// Returns a connection of no host beside those of a store, which may change the catalog.
     pub(super) async fn connect(&self) -> connection::Connection {
         let config = connection::config(&self.url()).expect("a URL");
-        connection::Connection::open(&config).await.expect("a connection")
+        let connection = connection::Connection::open(&config).await.expect("a connection");
+        connection.batch_execute("SET hookloom.alone = 'on'").await.expect("a setting");
+        connection
     }
 
     /// Runs statements beside a store.

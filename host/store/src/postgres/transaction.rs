@@ -54,6 +54,17 @@ impl WriteTx {
         self.share
     }
 
+    /// Lets the owner of a subscription look at its deliveries again, which this write changes. It has done so before the change is in
+    /// force at every host.
+    pub(super) async fn note_lane(&self, tenant: &TenantId, subscription: SubscriptionId) -> Result<(), StoreError> {
+        if self.state.claims.ownership.owns(subscription) {
+            // The lane hears of it after the commit.
+            return Ok(());
+        }
+        let sql = "SELECT note_change('lane', $1, $2, NULL)";
+        self.query(sql, &[&&*tenant.0, &subscription.0]).await.map(drop)
+    }
+
     /// Counts deliveries that become pending (`by` > 0) or end. Every write that changes the state `pending` must call it.
     pub(super) fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
         if by != 0 {

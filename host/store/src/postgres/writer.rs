@@ -7,41 +7,31 @@
 //! - Tenants are served in turns, and outcomes before other writes: see [`write_queue`](crate::write_queue). Writes that can
 //!   run [`together`] run before the others of their transaction, and those that lock rows which another host may lock as well run last.
 //! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and is published before any later write runs.
+//! - A transaction with anything else than intake and outcomes runs alone in the fleet: see [`begin`](super::begin).
 //! - What a write publishes follows its commit, even if the caller has gone.
 //! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
-//!   [`StoreError::Unknown`] if that takes long.
+//!   [`StoreError::Unknown`] if that takes long. Other writes are refused while the server cannot be reached.
 //!
 //! # Limits
 //! The writer stops when the last handle is dropped, after all queued writes.
 
-use super::connection::Connection;
-use super::host_lock::HostLock;
-use super::job::{self, CommitOutcome, Job, WriteJob};
-use super::recount::PendingNumbers;
-use super::together::{self, Member, MemberJob};
-use super::transaction::{SqlFuture, WriteTx};
+use super::begin::{WriterContext, begin};
+use super::connection::{Connection, ConnectionConfig};
+use super::fleet::Registration;
+use super::job::{self, CommitOutcome, Job};
+use super::together::{self};
+use super::transaction::WriteTx;
+use super::writer_handle::{QueuedJobs, Writer};
 use crate::StoreError;
-use crate::caps::Caps;
-use crate::fair_queue::Owner;
-use crate::host_state::HostState;
-use crate::write_queue::{QueuedWrite, ROWS_MAX, Terms, WriteMode, WriteQueue, queue_permits};
-use hookloom_fair_share::FairSemaphore;
+use crate::write_queue::{QueuedWrite, ROWS_MAX, WriteQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Maximum number of outcomes in one commit, and of other writes.
 const BATCH_MAX: usize = 256;
-
-/// Begins a transaction whose statements keep to indexes. The server plans a statement once, perhaps while a table is almost empty, and
-/// keeps the plan when the table has grown. Measured over 98,304 events without statistics: 35 µs of the server for each event in every
-/// round with these settings, and from 35 to 56 µs without them. Compilation is off because the cost of a forbidden plan starts it, for
-/// every statement on a table that has no index to use: that took 167 µs.
-///
-/// A statement sees what other hosts have committed before it, whatever the level of isolation that the server is set to.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 /// Time between two tries to reach a server whose answer was lost.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -49,84 +39,16 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Number of tries after which the callers of a transaction are told that its outcome is unknown: some seconds.
 const TRIES_MAX: u32 = 25;
 
-/// Handle of the writer's task.
-pub(super) struct Writer {
-    jobs: mpsc::UnboundedSender<QueuedWrite<Box<dyn Job>>>,
-    permits: FairSemaphore<Owner>,
-    failed_commits: Arc<AtomicU64>,
-}
+/// Registration under which the catalog was loaded, and the last change that it shows.
+type Loaded = (Registration, i64);
 
-/// Parts of the backend that the writer maintains besides its transactions.
-pub(super) struct WriterContext {
-    pub(super) state: Arc<HostState>,
-    /// Numbers of pending deliveries by subscription, updated after each commit.
-    pub(super) pending: Arc<PendingNumbers>,
-    /// Share of each tenant.
-    pub(super) share: Caps,
-}
-
-impl Writer {
-    /// Starts the task, which owns the connection and the lock of the database.
-    pub(super) fn start(lock: HostLock, connection: Connection, context: WriterContext) -> Self {
-        let (queue, queued) = mpsc::unbounded_channel();
-        let failed_commits = Arc::new(AtomicU64::new(0));
-        let counter = failed_commits.clone();
-        let connection = Some(Arc::new(connection));
-        let task =
-            WriterTask { lock, connection, context, jobs: queued, waiting: WriteQueue::new(), failed_commits: counter };
-        tokio::spawn(task.run());
-        Writer { jobs: queue, permits: queue_permits(), failed_commits }
-    }
-
-    /// Returns the number of transactions that failed since the start.
-    pub(super) fn failed_commits(&self) -> u64 {
-        self.failed_commits.load(Ordering::Relaxed)
-    }
-
-    /// Queues a write, and returns its result after the commit. `publish` runs after the commit and before the next transaction.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        mode: WriteMode,
-        terms: Terms,
-        write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
-        publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.queue(mode, terms, WriteJob::new(write, publish, None)).await
-    }
-
-    /// Queues a write of intake that may lock a row which another host may lock as well, and returns its result after the commit.
-    pub(super) async fn run_intake<T: Send + 'static>(
-        &self,
-        terms: Terms,
-        shared_row: Option<String>,
-        write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
-        publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.queue(WriteMode::Intake, terms, WriteJob::new(write, publish, shared_row)).await
-    }
-
-    /// Queues a write that runs together with others of its type, and returns its result after the commit.
-    pub(super) async fn run_together<M: Member>(
-        &self,
-        mode: WriteMode,
-        terms: Terms,
-        member: M,
-    ) -> Result<M::Value, StoreError> {
-        self.queue(mode, terms, MemberJob::new(member)).await
-    }
-
-    /// Queues a job, and waits for its answer.
-    async fn queue<T>(
-        &self,
-        mode: WriteMode,
-        terms: Terms,
-        (job, answered): (impl Job + 'static, oneshot::Receiver<Result<T, StoreError>>),
-    ) -> Result<T, StoreError> {
-        let job: Box<dyn Job> = Box::new(job);
-        let queued = QueuedWrite::new(&self.permits, mode, terms, job).await;
-        self.jobs.send(queued).map_err(|_| StoreError::Stopped)?;
-        answered.await.map_err(|_| StoreError::Stopped)?
-    }
+/// Starts the task of the writer, which owns the connection.
+pub(super) fn start(config: ConnectionConfig, connection: Connection, context: WriterContext) -> Writer {
+    let (writer, QueuedJobs { jobs, failed_commits }) = Writer::new();
+    let connection = Some(Arc::new(connection));
+    let task = WriterTask { config, connection, context, jobs, waiting: WriteQueue::new(), failed_commits };
+    tokio::spawn(task.run());
+    writer
 }
 
 /// Transaction that did not commit.
@@ -144,7 +66,7 @@ impl From<StoreError> for Uncommitted {
 }
 
 struct WriterTask {
-    lock: HostLock,
+    config: ConnectionConfig,
     /// None: the connection was lost.
     connection: Option<Arc<Connection>>,
     context: WriterContext,
@@ -155,17 +77,21 @@ struct WriterTask {
 
 impl WriterTask {
     async fn run(mut self) {
-        while let Some(mut batch) = self.next_batch().await {
-            let outcome = self.commit(&mut batch).await;
+        while let Some((mut batch, is_alone)) = self.next_batch().await {
+            let (outcome, shown) = self.commit(&mut batch, is_alone).await;
             if !matches!(outcome, CommitOutcome::Committed) {
                 self.failed_commits.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some((registration, generation)) = shown {
+                self.context.membership.note_loaded(registration, generation);
             }
             self.finish(&mut batch, &outcome);
         }
     }
 
-    /// Waits for the writes of the next commit. None: there are no more writes.
-    async fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
+    /// Waits for the writes of the next commit, and returns them and whether the commit must be alone in the fleet. None: there are no
+    /// more writes.
+    async fn next_batch(&mut self) -> Option<(Vec<Box<dyn Job>>, bool)> {
         if self.waiting.is_empty() {
             self.waiting.push(self.jobs.recv().await?);
         }
@@ -173,45 +99,45 @@ impl WriterTask {
             self.waiting.push(job);
         }
         let batch = self.waiting.next_batch(ROWS_MAX, BATCH_MAX);
-        Some(batch.into_iter().map(|queued| queued.write).collect())
+        let is_alone = batch.iter().any(|queued| !queued.runs_beside_other_hosts());
+        Some((batch.into_iter().map(|queued| queued.write).collect(), is_alone))
     }
 
     fn finish(&self, batch: &mut [Box<dyn Job>], outcome: &CommitOutcome) {
         batch.iter_mut().for_each(|job| job.finish(&self.context.state, outcome));
     }
 
-    /// Runs writes in one transaction.
-    async fn commit(&mut self, batch: &mut [Box<dyn Job>]) -> CommitOutcome {
-        let connection = match self.connected().await {
-            Ok(connection) => connection,
-            Err(StoreError::Stopped) => return CommitOutcome::Stopped,
-            Err(_) => return CommitOutcome::Unavailable,
-        };
-        let WriterContext { state, pending, share } = &self.context;
-        let tx = WriteTx::new(connection, state.clone(), *share);
+    /// Runs writes in one transaction. Returns the last change that the catalog shows when the writes are published, if that is known.
+    async fn commit(&mut self, batch: &mut [Box<dyn Job>], is_alone: bool) -> (CommitOutcome, Option<Loaded>) {
+        let Ok(connection) = self.connected().await else { return (CommitOutcome::Unavailable, None) };
+        let WriterContext { state, pending, share, .. } = &self.context;
         let id = Uuid::new_v4();
-        match transact(&tx, batch, id).await {
-            Ok(is_committed) => {
-                if is_committed {
-                    pending.apply(id, tx.take_pending());
-                }
-                CommitOutcome::Committed
+        let registration = match begin(&connection, &self.context, is_alone, id).await {
+            Ok(registration) => registration,
+            Err(error) => {
+                self.connection = None;
+                return (undone(error), None);
+            }
+        };
+        let tx = WriteTx::new(connection, state.clone(), *share);
+        match transact(&tx, batch, is_alone).await {
+            Ok(None) => (CommitOutcome::Committed, None),
+            Ok(Some(generation)) => {
+                pending.apply(id, tx.take_pending());
+                (CommitOutcome::Committed, generation.map(|generation| (registration, generation)))
             }
             Err(Uncommitted::Undone(error)) => {
                 // The state of the connection is unknown.
                 self.connection = None;
-                match error {
-                    StoreError::Database(error) => CommitOutcome::Refused(error),
-                    _ => CommitOutcome::Unavailable,
-                }
+                (undone(error), None)
             }
             Err(Uncommitted::Lost) => {
                 self.connection = None;
-                let outcome = self.find_out(batch, id).await;
+                let outcome = self.find_out(batch, registration, id).await;
                 if matches!(outcome, CommitOutcome::Committed) {
                     self.context.pending.apply(id, tx.take_pending());
                 }
-                outcome
+                (outcome, None)
             }
         }
     }
@@ -222,7 +148,8 @@ impl WriterTask {
             return Ok(connection);
         }
         self.connection = None;
-        let connection = Arc::new(self.lock.take_again().await.inspect_err(|error| {
+        let opened = Connection::for_writes(&self.config).await;
+        let connection = Arc::new(opened.inspect_err(|error| {
             tracing::error!(error = %hookloom_model::describe(error), "writes are refused");
         })?);
         self.connection = Some(connection.clone());
@@ -230,17 +157,20 @@ impl WriterTask {
     }
 
     /// Finds out whether a transaction was committed whose answer was lost. The callers are told after some seconds that it is unknown.
-    async fn find_out(&mut self, batch: &mut [Box<dyn Job>], id: Uuid) -> CommitOutcome {
+    async fn find_out(&mut self, batch: &mut [Box<dyn Job>], by: Registration, id: Uuid) -> CommitOutcome {
         for tries in 0_u32.. {
             let found = match self.connected().await {
-                Ok(connection) => last_transaction(&connection).await,
+                Ok(connection) => was_committed(&connection, by, id).await,
                 Err(error) => Err(error),
             };
             match found {
-                Ok(last) if last == Some(id) => return CommitOutcome::Committed,
-                Ok(_) => return CommitOutcome::Unavailable,
-                Err(StoreError::Stopped) => break,
-                Err(_) => self.connection = None,
+                Ok(Some(true)) => return CommitOutcome::Committed,
+                Ok(Some(false)) => return CommitOutcome::Unavailable,
+                Ok(None) => return CommitOutcome::Unknown,
+                Err(_) => {
+                    self.connection = None;
+                    self.refuse_waiting();
+                }
             }
             if tries == TRIES_MAX {
                 self.finish(batch, &CommitOutcome::Unknown);
@@ -252,16 +182,46 @@ impl WriterTask {
         }
         CommitOutcome::Unknown
     }
+
+    /// Refuses all writes that wait.
+    fn refuse_waiting(&mut self) {
+        while let Ok(job) = self.jobs.try_recv() {
+            self.waiting.push(job);
+        }
+        while !self.waiting.is_empty() {
+            let refused = self.waiting.next_batch(ROWS_MAX, BATCH_MAX);
+            let mut refused: Vec<_> = refused.into_iter().map(|queued| queued.write).collect();
+            self.finish(&mut refused, &CommitOutcome::Unavailable);
+        }
+    }
 }
 
-async fn last_transaction(connection: &Connection) -> Result<Option<Uuid>, StoreError> {
-    let row = connection.query_one("SELECT transaction FROM host", &[]).await?;
-    Ok(row.try_get(0)?)
+/// Finds out whether a transaction of a registration was committed, when the one under way has ended. None: another process may have
+/// written with the number of the host since.
+async fn was_committed(connection: &Connection, by: Registration, id: Uuid) -> Result<Option<bool>, StoreError> {
+    let sql = "SELECT transaction, epoch FROM fences WHERE host = $1 FOR UPDATE";
+    let row = connection.query_one(sql, &[&by.host]).await?;
+    let is_last = row.try_get::<_, Option<Uuid>>(0)? == Some(id);
+    // A takeover raises the epoch by one and writes nothing in the host's name; a registration raises it again.
+    let may_be_of_another = row.try_get::<_, i64>(1)? > by.epoch + 1;
+    Ok(if may_be_of_another && !is_last { None } else { Some(is_last) })
 }
 
-/// Runs writes in a transaction and commits it. Returns false if all of them failed, so that there was nothing to commit.
-async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<bool, Uncommitted> {
-    tx.batch_execute(BEGIN).await?;
+/// Returns the outcome of a transaction that failed with an error.
+fn undone(error: StoreError) -> CommitOutcome {
+    match error {
+        StoreError::Database(error) => CommitOutcome::Refused(error),
+        _ => CommitOutcome::Unavailable,
+    }
+}
+
+/// Runs writes in a transaction that has begun and commits it. None: all of them failed, so that there was nothing to commit. Otherwise the
+/// last change of the fleet, if the transaction was alone.
+async fn transact(
+    tx: &WriteTx,
+    batch: &mut [Box<dyn Job>],
+    is_alone: bool,
+) -> Result<Option<Option<i64>>, Uncommitted> {
     job::sort_by_shared_row(batch);
     let is_single = batch.len() == 1;
     let mut kept = if is_single { 0 } else { together::run_together(tx, batch).await? };
@@ -284,15 +244,45 @@ async fn transact(tx: &WriteTx, batch: &mut [Box<dyn Job>], id: Uuid) -> Result<
     }
     if kept == 0 {
         tx.batch_execute("ROLLBACK").await?;
-        return Ok(false);
+        return Ok(None);
     }
-    tx.execute("UPDATE host SET transaction = $1", &[&id]).await?;
-    match tx.batch_execute("COMMIT").await {
-        Ok(()) => Ok(true),
+    let commit = if is_alone { "SELECT max(generation) FROM fleet_changes; COMMIT" } else { "COMMIT" };
+    match tx.last_row(commit).await {
+        Ok(row) => Ok(Some(row.first().and_then(|generation| generation.as_ref()?.parse().ok()))),
         // The server has answered.
         Err(StoreError::Database(error)) if super::error::is_answer(&error) => {
             Err(Uncommitted::Undone(StoreError::Database(error)))
         }
         Err(_) => Err(Uncommitted::Lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_server::TestDatabase;
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_knows_the_last_transaction_of_a_host_whose_number_another_one_has() {
+        let database = TestDatabase::new().await;
+        let connection = database.connect().await;
+        let [ours, other] = [Uuid::new_v4(), Uuid::new_v4()];
+        let by = Registration { host: 3, epoch: 6 };
+        // The row of the number, and whether our transaction was committed.
+        for (epoch, last, expected) in [
+            (6, Some(ours), Some(true)),
+            (6, Some(other), Some(false)),
+            (6, None, Some(false)),
+            // It was taken over, by a host that writes with another number.
+            (7, Some(other), Some(false)),
+            (8, Some(other), None),
+            (8, Some(ours), Some(true)),
+        ] {
+            let sql = "INSERT INTO fences (host, epoch, transaction) VALUES (3, $1, $2)
+                       ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, transaction = EXCLUDED.transaction";
+            connection.execute(sql, &[&i64::from(epoch), &last]).await.expect("a row");
+            let found = was_committed(&connection, by, ours).await.expect("found out");
+            assert_eq!(found, expected, "{epoch} {last:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::Sqlite;
 use super::batch::AdminTx;
 use crate::StoreError;
+use crate::backend::fleet::FleetBackend;
 use crate::backend::machine::{DamageReport, MachineBackend};
 use crate::fair_queue::Owner;
 use crate::write_queue::Terms;
@@ -11,6 +12,9 @@ use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
 use rusqlite::Connection;
 use std::time::Duration;
+
+/// One host at a time uses a data folder.
+impl FleetBackend for Sqlite {}
 
 #[async_trait]
 impl MachineBackend for Sqlite {

@@ -7,7 +7,7 @@ use super::*;
 use crate::FolderFault;
 use crate::postgres::test_server::TestDatabase;
 use crate::postgres::tests::PostgresRows;
-use crate::postgres::tests::proxy::{Loss, Proxy};
+use crate::postgres::tests::proxy::{COMMIT, Loss, Proxy};
 use crate::usage_world::{World, sequences};
 use crate::{Actor, Store, StoreLimits, TenantChange};
 use answers::{Answers, answers, claims};
@@ -45,6 +45,7 @@ async fn assert_nothing_moved(folder: &TempDir, database: &TestDatabase) {
     let (empty, _) = Store::open_postgres(&database.url(), &key, StoreLimits::default()).await.expect("a store");
     assert_eq!(empty.catalog().tenants().len(), 0);
     assert!(empty.catalog().keys(None).is_empty());
+    empty.leave().await.expect("it has left");
 }
 
 #[tokio::test]
@@ -116,6 +117,7 @@ async fn a_database_with_rows_or_a_host_is_refused() {
     let refused = move_it(&folder, &database).await;
     assert!(matches!(refused, Err(StoreError::DatabaseInUse)), "{refused:?}");
     host.create_tenant(Actor::Host, TenantId("a".into()), TenantChange::default()).await.expect("a tenant");
+    host.leave().await.expect("it has left");
     drop(host);
     let refused = move_it(&folder, &database).await.expect_err("it has rows").to_string();
     assert!(refused.contains("it has rows already, in tenants; name an empty one"), "{refused}");
@@ -142,7 +144,7 @@ async fn a_failure_in_the_middle_leaves_the_database_empty() {
 async fn a_lost_commit_is_undone_or_found() {
     let Filled { folder, .. } = filled_folder().await;
     let database = TestDatabase::new().await;
-    let proxy = Proxy::start(&database.socket_folder());
+    let proxy = Proxy::start(&database.socket_folder(), COMMIT);
     proxy.lose_next_commit(Loss::Request);
     let lost = move_to_postgres(folder.path(), &proxy.url(&database), |_| ()).await;
     assert!(matches!(lost, Err(StoreError::Unavailable)), "{lost:?}");

@@ -166,6 +166,7 @@ impl TwinSide {
                     later.extend(new.later);
                 }
                 StoreEvent::Changed(id) => changed.push(id),
+                StoreEvent::OwnershipChanged => panic!("nothing else uses the database"),
             }
         }
         due.sort_by_key(|one| one.delivery().id);

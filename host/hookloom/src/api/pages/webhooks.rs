@@ -211,7 +211,9 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
 
 fn lane(state: &ApiState, id: SubscriptionId) -> String {
     let Some(lane) = state.operations.lanes.status(id) else {
-        return "no deliveries since the host started".to_owned();
+        let is_here = state.operations.store.owns(id);
+        let why = if is_here { "no deliveries since the host started" } else { "another host attempts its deliveries" };
+        return why.to_owned();
     };
     let rests = match (lane.rests_for, lane.rests_ms) {
         (Some(what), Some(ms)) => format!("; paused for {} s ({what})", ms.div_ceil(1_000)),

@@ -6,9 +6,10 @@ use crate::postgres::test_server::TestDatabase;
 use std::collections::BTreeSet;
 
 /// Tables with rows of tenants that are deleted in another way, or stay.
-const OTHERS: [(&str, &str); 5] = [
+const OTHERS: [(&str, &str); 6] = [
     ("plugin_versions", "deleted with their components"),
     ("ledgers", "deleted with the tenant"),
+    ("fleet_changes", "names of tenants, deleted after an hour"),
     ("deliveries_pending", "a part of deliveries"),
     ("deliveries_ended", "a part of deliveries"),
     ("plugin_files", "stays, so that a file does not bring a deleted plugin back"),
@@ -38,7 +39,7 @@ async fn a_tenant_with_many_rows_is_deleted_in_steps_and_no_other_tenant() {
                 SELECT id || n, id, '{}', 0 FROM tenants, generate_series(1, 100) n;
                 INSERT INTO bin_requests SELECT id, gen_random_uuid(), 0, '{}', 'x' FROM bins, generate_series(1, 5);
                 INSERT INTO keys (id, tenant, hash, hint, scopes, label, created_at_ms)
-                SELECT gen_random_uuid(), id, convert_to(id || n, 'UTF8'), '', '[]', '', 0 FROM tenants, generate_series(1, 300) n";
+                SELECT gen_random_uuid(), id, sha256(convert_to(id || n, 'UTF8')), '', '[]', '', 0 FROM tenants, generate_series(1, 300) n";
     connection.batch_execute(fill).await.expect("filled");
     let tenant = TenantId("t".into());
     let contents = store.tenant_contents(tenant.clone()).await.expect("contents");

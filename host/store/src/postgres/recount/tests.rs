@@ -5,6 +5,7 @@ use crate::postgres::hot_path::load::Load;
 use crate::postgres::test_server::TestDatabase;
 use crate::postgres::{Postgres, connection};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicI16;
 
 fn tenant() -> TenantId {
     TenantId("t".into())
@@ -91,7 +92,7 @@ async fn the_numbers_are_exact_when_writes_stop_though_counts_went_on() {
     let backend: &dyn std::any::Any = &*load.store.clone().backend;
     let pending = backend.downcast_ref::<Postgres>().expect("a store on PostgreSQL").pending.clone();
     let config = connection::config(&load.database.url()).expect("a URL");
-    let readers = || Readers::new(config.clone(), Duration::from_secs(60));
+    let readers = || Readers::new(config.clone(), Duration::from_secs(60), Arc::new(AtomicI16::new(1)));
     let of = |tenant: &TenantId| pending.of(tenant).into_values().sum::<u64>();
     let counting = tokio::spawn({
         let pending = pending.clone();

@@ -11,6 +11,12 @@ use tokio::net::{UnixListener, UnixStream};
 /// Name of the server's socket in its folder.
 const SOCKET: &str = ".s.PGSQL.5432";
 
+/// Commit of a transaction that is alone, which those of the host's own upkeep are not.
+pub(crate) const COMMIT_ALONE: &[u8] = b"fleet_changes; COMMIT\0";
+
+/// Commit of any transaction.
+pub(crate) const COMMIT: &[u8] = b"COMMIT\0";
+
 /// Message that is lost, with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
@@ -27,12 +33,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy before the server with its socket in this folder.
-    pub(crate) fn start(server: &Path) -> Self {
+    /// Starts a proxy before the server with its socket in this folder. `commit` is the text of the commits that can be lost.
+    pub(crate) fn start(server: &Path, commit: &'static [u8]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join(SOCKET)).expect("a socket");
         let loss = Arc::new(Mutex::new(None));
-        tokio::spawn(accept(listener, server.join(SOCKET), loss.clone()));
+        tokio::spawn(accept(listener, server.join(SOCKET), commit, loss.clone()));
         Proxy { folder, loss }
     }
 
@@ -47,15 +53,15 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: UnixListener, server: PathBuf, loss: Arc<Mutex<Option<Loss>>>) {
+async fn accept(listener: UnixListener, server: PathBuf, commit: &'static [u8], loss: Arc<Mutex<Option<Loss>>>) {
     while let Ok((client, _)) = listener.accept().await {
         let server = UnixStream::connect(&server).await.expect("the server");
-        tokio::spawn(forward(client, server, loss.clone()));
+        tokio::spawn(forward(client, server, commit, loss.clone()));
     }
 }
 
 /// Copies both directions until one ends, or until a commit is lost.
-async fn forward(mut client: UnixStream, mut server: UnixStream, loss: Arc<Mutex<Option<Loss>>>) {
+async fn forward(mut client: UnixStream, mut server: UnixStream, commit: &[u8], loss: Arc<Mutex<Option<Loss>>>) {
     let mut request = vec![0; 65_536];
     let mut answer = vec![0; 65_536];
     let mut is_cut = false;
@@ -63,7 +69,7 @@ async fn forward(mut client: UnixStream, mut server: UnixStream, loss: Arc<Mutex
         tokio::select! {
             read = client.read(&mut request) => {
                 let Ok(read @ 1..) = read else { return };
-                if request[..read].windows(7).any(|text| text == b"COMMIT\0") {
+                if request[..read].windows(commit.len()).any(|text| text == commit) {
                     match loss.lock().take() {
                         Some(Loss::Request) => return,
                         Some(Loss::Answer) => is_cut = true,

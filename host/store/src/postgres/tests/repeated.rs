@@ -1,18 +1,21 @@
 //! Tests of requests that are repeated at another host while the first one's transaction is open.
 
-use super::{create, open};
+use super::{backend, create, open};
 use crate::backend::intake::{Accepted, AcceptedOnce, Repeatable};
+use crate::fair_queue::Owner;
 use crate::host_state::HostState;
 use crate::postgres::connection::Connection;
 use crate::postgres::job::{Job, WriteJob, sort_by_shared_row};
 use crate::postgres::test_server::TestDatabase;
 use crate::postgres::transaction::{SqlFuture, WriteTx};
+use crate::write_queue::Terms;
 use crate::{Caps, NewEvent, Store, StoreError};
 use bytes::Bytes;
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::subscription::TenantId;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -68,7 +71,7 @@ impl Hosts {
     }
 
     async fn last_transaction(&self) -> Option<Uuid> {
-        self.watching.query_one("SELECT transaction FROM host", &[]).await.expect("a row").get(0)
+        self.watching.query_one("SELECT transaction FROM fences WHERE host = 1", &[]).await.expect("a row").get(0)
     }
 }
 
@@ -121,15 +124,24 @@ async fn a_repetition_is_answered_by_a_transaction_that_is_committed() {
 #[tokio::test]
 async fn hosts_that_wait_for_each_other_lose_one_write_only() {
     let hosts = Hosts::new().await;
-    // The writer is held in a first transaction, until two others are queued.
-    hosts.run("BEGIN; SELECT FROM host FOR UPDATE").await;
-    let held = hosts.accept("held");
-    hosts.await_waiting(1).await;
-    let [second, first] = [hosts.accept("b"), hosts.accept("a")];
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    hosts.run("COMMIT; BEGIN").await;
+    hosts.run("BEGIN").await;
     hosts.insert("b").await;
-    held.await.expect("joined").expect("accepted");
+    // The writer is held in a first transaction, until two others are queued.
+    let (go, gone) = oneshot::channel::<()>();
+    let hold = backend(&hosts.store).writer.run_intake(
+        Terms::small(Owner::Host),
+        None,
+        |_| Box::pin(async move { Ok(gone.await.is_ok()) }),
+        |_, _| {},
+    );
+    let queue = async {
+        let queued = [hosts.accept("b"), hosts.accept("a")];
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        go.send(()).map(|()| queued)
+    };
+    let (held, queued) = tokio::join!(hold, queue);
+    assert!(held.expect("written"));
+    let [second, first] = queued.expect("the first transaction waits");
     // The writer has `a`, and waits for `b`. The other host must not do it in this order.
     hosts.await_waiting(1).await;
     let sql = "INSERT INTO idempotency_keys VALUES ('t', 'a', '', '', 0) ON CONFLICT DO NOTHING; COMMIT";

@@ -1,0 +1,38 @@
+//! Hosts that share the database with this one.
+//!
+//! On a database of one host, everything is in force at once, and there is nobody to give anything to.
+
+use crate::backend::fleet::PluginChange;
+use crate::{Store, StoreError};
+use delegate::delegate;
+use tokio::sync::mpsc;
+
+impl Store {
+    delegate! {
+        to self.backend {
+            /// Waits until the changes that this host has made are in force at every host, at most some seconds. Returns the names of
+            /// the hosts that lag behind.
+            pub async fn in_force(&self) -> Result<Vec<String>, StoreError>;
+
+            /// Begins no more attempts, and gives what this host owns to other hosts, each shard as soon as its last attempt has ended.
+            /// Returns when nothing is left to give.
+            pub async fn give_away(&self);
+
+            /// Leaves the other hosts, after the last write. What this host still owns goes to them at once.
+            pub async fn leave(&self) -> Result<(), StoreError>;
+        }
+    }
+
+    /// Records that the plugin runtime has followed a change, and wakes the lanes of its tenants: deliveries may have waited for it.
+    pub fn note_in_force(&self, change: &PluginChange) {
+        for tenant in &change.tenants {
+            self.catalog().subscriptions(tenant).iter().for_each(|one| self.state.publish_change(one.id));
+        }
+        self.backend.note_in_force(change);
+    }
+
+    /// Returns the channel of changes of plugins by other hosts, which the plugin runtime follows.
+    pub fn plugin_changes(&self) -> mpsc::UnboundedReceiver<PluginChange> {
+        self.state.plugin_changes()
+    }
+}

@@ -1,0 +1,130 @@
+//! Beginning of the writer's transactions: the fence of this host, and what other hosts changed.
+//!
+//! # Guarantees
+//! - A transaction of a host that was taken over fails before it has written anything.
+//! - While a transaction runs, no change of the catalog is committed by another host, and the catalog in memory shows all that were
+//!   committed before.
+//! - A transaction that is alone runs while no other transaction of a writer runs at any host.
+//! - The ids of a transaction are later than those of every transaction that was committed before it began.
+
+use super::connection::Connection;
+use super::error::is_fenced;
+use super::fleet::{Membership, Registration};
+use super::host_number;
+use super::load_catalog;
+use super::recount::PendingNumbers;
+use crate::StoreError;
+use crate::caps::Caps;
+use crate::catalog::Catalog;
+use crate::host_state::HostState;
+use crate::vault::Vault;
+use hookloom_model::{clock, ids};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Begins a transaction whose statements keep to indexes. The server plans a statement once, perhaps while a table is almost empty, and
+/// keeps the plan when the table has grown. Measured over 98,304 events without statistics: 35 µs of the server for each event in every
+/// round with these settings, and from 35 to 56 µs without them. Compilation is off because the cost of a forbidden plan starts it, for
+/// every statement on a table that has no index to use: that took 167 µs.
+///
+/// A statement sees what other hosts have committed before it, whatever the level of isolation that the server is set to.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+
+/// Parts of the backend that the writer maintains besides its transactions.
+pub(super) struct WriterContext {
+    pub(super) state: Arc<HostState>,
+    /// Numbers of pending deliveries by subscription, updated after each commit.
+    pub(super) pending: Arc<PendingNumbers>,
+    /// Share of each tenant.
+    pub(super) share: Caps,
+    pub(super) vault: Arc<Vault>,
+    pub(super) membership: Arc<Membership>,
+}
+
+/// Begins a transaction with an id, and shows what other hosts changed.
+pub(super) async fn begin(
+    connection: &Connection,
+    context: &WriterContext,
+    is_alone: bool,
+    id: Uuid,
+) -> Result<Registration, StoreError> {
+    let membership = &context.membership;
+    let registration = membership.registration().ok_or(StoreError::Unavailable)?;
+    let Registration { host, epoch } = registration;
+    let fence = if is_alone { "fence_all" } else { "fence" };
+    let sql = format!(
+        "{BEGIN}; SET LOCAL {host_number};
+         SELECT {fence}({host}::int2, {epoch}, '{id}'), (extract(epoch FROM clock_timestamp()) * 1000)::int8",
+        host_number = host_number::assigned(host)
+    );
+    let row = connection.last_row(&sql).await.inspect_err(|error| {
+        if is_fenced(error) {
+            membership.lapse(registration);
+        }
+    });
+    let (generation, server_ms) = numbers(&row?)?;
+    follow_clock(server_ms);
+    show_changes(connection, context, registration, generation).await.inspect_err(|error| {
+        tracing::error!(error = %hookloom_model::describe(error), "what other hosts changed cannot be loaded; writes are refused");
+    })?;
+    Ok(registration)
+}
+
+/// Follows the clock of the server, before anything is read or written.
+pub(super) async fn follow_clock_of(connection: &Connection) -> Result<(), StoreError> {
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
+    follow_clock(connection.query_one(sql, &[]).await?.try_get(0)?);
+    Ok(())
+}
+
+fn numbers(row: &[Option<String>]) -> Result<(i64, i64), StoreError> {
+    let number = |index: usize| row.get(index)?.as_ref()?.parse().ok();
+    number(0).zip(number(1)).ok_or(StoreError::Unavailable)
+}
+
+/// Follows the clock of the server. The time of this host is never ahead of it: an answer is as old as it took to arrive. So the ids of
+/// an event that was answered are before those of any event that is accepted later, at any host.
+fn follow_clock(server_ms: i64) {
+    let ahead_ms = server_ms - clock::system_ms();
+    if ahead_ms < clock::ahead_ms() || ahead_ms > clock::ahead_ms() + CLOCK_LATE_MS {
+        clock::follow(ahead_ms);
+    }
+    ids::not_before(u64::try_from(server_ms).unwrap_or(0));
+}
+
+/// Delay of an answer that does not set the clock, in milliseconds.
+const CLOCK_LATE_MS: i64 = 20;
+
+/// Loads what is not in the catalog, and shows it.
+async fn show_changes(
+    connection: &Connection,
+    context: &WriterContext,
+    registration: Registration,
+    generation: i64,
+) -> Result<(), StoreError> {
+    let WriterContext { state, pending, vault, membership, .. } = context;
+    match membership.loaded(registration) {
+        Some(loaded) if loaded == generation => {}
+        Some(loaded) => {
+            let plugins = load_catalog::load_changes(connection, vault, state, pending, loaded).await?;
+            follow_plugins(membership, plugins, generation);
+            membership.note_loaded(registration, generation);
+        }
+        None => {
+            let fresh = Catalog::default();
+            load_catalog::load(connection, vault, &fresh).await?;
+            state.catalog.replace(fresh);
+            let tenants = state.catalog.tenants().iter().map(|tenant| tenant.id.clone()).collect();
+            follow_plugins(membership, tenants, generation);
+            membership.note_loaded(registration, generation);
+        }
+    }
+    Ok(())
+}
+
+/// Lets the plugin runtime follow what another host changed. The change is in force when it has done so.
+fn follow_plugins(membership: &Membership, tenants: Vec<hookloom_model::subscription::TenantId>, generation: i64) {
+    if !tenants.is_empty() {
+        membership.follow_plugins(tenants, generation);
+    }
+}

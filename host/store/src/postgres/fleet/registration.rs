@@ -1,0 +1,183 @@
+//! Registration of this host: its number, its epoch and its lease, in the database.
+//!
+//! # Guarantees
+//! - Registrations, takeovers and departures run one after the other in the fleet.
+
+use super::super::connection::Connection;
+use super::super::rows::int;
+use crate::StoreError;
+use hookloom_model::clock;
+use std::path::Path;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Duration of a lease.
+pub(super) const LEASE: Duration = Duration::from_secs(5);
+
+/// Part of a lease at its end in which the host begins no attempt: the clocks of two machines do not go equally fast.
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+/// Key of the lock of the server that is held by transactions which change who is a member: the text `hookfleet`, shortened.
+const MEMBERS: i64 = 0x686f_6f6b_666c_6565;
+
+/// Identity of a host, which a restart keeps.
+#[derive(Clone, Debug)]
+pub(in super::super) struct HostIdentity {
+    /// Id of the host's data folder, which one process uses at a time.
+    pub(in super::super) id: Uuid,
+    /// Name for people.
+    pub(in super::super) name: String,
+}
+
+/// File with the id of a host.
+const FILE: &str = "host.id";
+
+impl HostIdentity {
+    /// Returns the identity of the host that uses a folder, which is new if the folder has none.
+    pub(in super::super) fn of_folder(folder: &Path) -> Result<HostIdentity, StoreError> {
+        let refused = |source| StoreError::Folder { folder: folder.display().to_string(), source };
+        let path = folder.join(FILE);
+        let known = match std::fs::read_to_string(&path) {
+            Ok(text) => Uuid::try_parse(text.trim()).ok(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(refused(error)),
+        };
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let id = Uuid::new_v4();
+                std::fs::write(&path, format!("{id}\n")).map_err(refused)?;
+                id
+            }
+        };
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(HostIdentity { id, name })
+    }
+}
+
+/// Registration of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Registration {
+    pub(in super::super) host: i16,
+    pub(in super::super) epoch: i64,
+}
+
+/// Begins a transaction in which no other host registers, takes over or leaves.
+async fn begin(connection: &Connection) -> Result<(), StoreError> {
+    let sql = format!("BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_advisory_xact_lock({MEMBERS})");
+    connection.batch_execute(&sql).await
+}
+
+/// Registers a host, also one that is registered: its former process has ended, or has lost its lease. Shards that nobody owns become
+/// its own.
+pub(in super::super) async fn register(
+    connection: &Connection,
+    identity: &HostIdentity,
+) -> Result<Registration, StoreError> {
+    begin(connection).await?;
+    let sql = "SELECT coalesce(
+                 (SELECT host FROM hosts WHERE identity = $1),
+                 (SELECT min(free)::int2 FROM generate_series(1, 32767) free WHERE free NOT IN (SELECT host FROM hosts)))";
+    let host: i16 = connection.query_one(sql, &[&identity.id]).await?.try_get(0)?;
+    let sql = "INSERT INTO fences (host, epoch) VALUES ($1, 1) ON CONFLICT (host) DO UPDATE SET epoch = fences.epoch + 1 RETURNING epoch";
+    let epoch: i64 = connection.query_one(sql, &[&host]).await?.try_get(0)?;
+    let sql = "INSERT INTO hosts (host, identity, epoch, name, version, lease_until)
+               VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 ms')
+               ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, name = EXCLUDED.name, version = EXCLUDED.version,
+                 started_at = clock_timestamp(), lease_until = EXCLUDED.lease_until, generation = NULL";
+    let version = env!("CARGO_PKG_VERSION");
+    let params: super::super::connection::SqlParams<'_> =
+        &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms()];
+    connection.execute(sql, params).await?;
+    connection.execute("UPDATE shards SET owner = $1 WHERE owner IS NULL", &[&host]).await?;
+    connection.batch_execute("COMMIT").await?;
+    Ok(Registration { host, epoch })
+}
+
+/// Returns true if a host has a lease. Within a transaction of [`schema::begin`](super::super::schema::begin), no host can start.
+pub(in super::super) async fn has_members(connection: &Connection) -> Result<bool, StoreError> {
+    connection.exists("SELECT 1 FROM hosts WHERE lease_until > clock_timestamp() LIMIT 1", &[]).await
+}
+
+fn lease_ms() -> f64 {
+    LEASE.as_secs_f64() * 1_000.0
+}
+
+/// Renews the lease of a host, and shows the last change that is in force there. Returns the time until which attempts may begin, by the
+/// steady clock. None: the lease has ended, or the host was taken over.
+pub(super) async fn renew(
+    connection: &Connection,
+    registration: Registration,
+    generation: Option<i64>,
+) -> Result<Option<Duration>, StoreError> {
+    // Before the server can have seen the request.
+    let sent = clock::since_boot();
+    let sql = "UPDATE hosts SET lease_until = clock_timestamp() + $4 * interval '1 ms', generation = $3
+               WHERE host = $1 AND epoch = $2 AND lease_until > clock_timestamp()";
+    let Registration { host, epoch } = registration;
+    let renewed = connection.execute(sql, &[&host, &epoch, &generation, &lease_ms()]).await?;
+    Ok((renewed > 0).then_some(sent + LEASE - LEASE_MARGIN))
+}
+
+/// Takes over from a host whose lease has ended: raises its epoch, after a transaction of its writer that is under way, and gives its
+/// shards to the other hosts in turn. Does nothing if the lease was renewed or another host was faster.
+pub(super) async fn take_over(connection: &Connection, by: Registration, from: i16) -> Result<bool, StoreError> {
+    begin(connection).await?;
+    let sql = "SELECT 1 FROM hosts ended, hosts own
+               WHERE ended.host = $1 AND ended.lease_until < clock_timestamp()
+                 AND own.host = $2 AND own.epoch = $3 AND own.lease_until > clock_timestamp() FOR UPDATE OF ended";
+    if !connection.exists(sql, &[&from, &by.host, &by.epoch]).await? {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(false);
+    }
+    connection.execute("UPDATE fences SET epoch = epoch + 1 WHERE host = $1", &[&from]).await?;
+    give_all(connection, from).await?;
+    connection.execute("DELETE FROM hosts WHERE host = $1", &[&from]).await?;
+    connection.batch_execute("COMMIT").await?;
+    Ok(true)
+}
+
+/// Gives the shards of a host to the others that serve, in turn.
+async fn give_all(connection: &Connection, from: i16) -> Result<(), StoreError> {
+    let sql = "WITH others AS (
+                 SELECT host, row_number() OVER (ORDER BY host) - 1 AS place, count(*) OVER () AS number FROM hosts
+                 WHERE host <> $1 AND generation IS NOT NULL AND lease_until > clock_timestamp()),
+               left_over AS (SELECT shard, row_number() OVER (ORDER BY shard) - 1 AS place FROM shards WHERE owner = $1)
+               UPDATE shards s SET owner = o.host, taken_over_at = clock_timestamp()
+               FROM left_over l JOIN others o ON l.place % o.number = o.place WHERE s.shard = l.shard";
+    connection.execute(sql, &[&from]).await.map(drop)
+}
+
+/// Leaves the fleet. Shards that the host still owns go to the others that serve. Without any other host, nobody owns them, and the next
+/// one that registers does. Otherwise the host keeps them, and its lease ends, so that one that has begun to serve can take over.
+pub(super) async fn leave(connection: &Connection, registration: Registration) -> Result<(), StoreError> {
+    begin(connection).await?;
+    let Registration { host, epoch } = registration;
+    let raised = connection
+        .execute("UPDATE fences SET epoch = epoch + 1 WHERE host = $1 AND epoch = $2", &[&host, &epoch])
+        .await?;
+    if raised == 0 {
+        return connection.batch_execute("ROLLBACK").await;
+    }
+    give_all(connection, host).await?;
+    let sql = "UPDATE shards SET owner = NULL WHERE owner = $1
+                 AND NOT EXISTS (SELECT 1 FROM hosts WHERE host <> $1 AND lease_until > clock_timestamp())";
+    connection.execute(sql, &[&host]).await?;
+    let sql = "DELETE FROM hosts WHERE host = $1 AND NOT EXISTS (SELECT 1 FROM shards WHERE owner = $1)";
+    if connection.execute(sql, &[&host]).await? == 0 {
+        let sql = "UPDATE hosts SET lease_until = clock_timestamp() WHERE host = $1";
+        connection.execute(sql, &[&host]).await?;
+    }
+    connection.batch_execute("COMMIT").await
+}
+
+/// Deletes changes that are old and that every host has loaded.
+pub(super) async fn forget_changes(connection: &Connection, kept: Duration) -> Result<(), StoreError> {
+    let sql = "DELETE FROM fleet_changes WHERE made_at < clock_timestamp() - $1 * interval '1 s'
+                 AND generation < (SELECT max(generation) FROM fleet_changes)
+                 AND generation <= (SELECT min(generation) FROM hosts WHERE generation IS NOT NULL)";
+    connection.execute(sql, &[&(int(kept.as_secs()) as f64)]).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests;

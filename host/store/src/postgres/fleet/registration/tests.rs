@@ -1,0 +1,92 @@
+//! Tests of registrations, departures and takeovers, without a writer.
+
+use super::*;
+use crate::postgres::test_server::TestDatabase;
+
+fn identity(name: &str) -> HostIdentity {
+    HostIdentity { id: Uuid::new_v4(), name: name.to_owned() }
+}
+
+/// Database with the connection of a test.
+struct Fleet {
+    connection: Connection,
+    _database: TestDatabase,
+}
+
+impl Fleet {
+    async fn new() -> Self {
+        let database = TestDatabase::new().await;
+        Fleet { connection: database.connect().await, _database: database }
+    }
+
+    async fn register(&self, identity: &HostIdentity) -> Registration {
+        register(&self.connection, identity).await.expect("registered")
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        self.connection.query_one(sql, &[]).await.expect(sql).try_get(0).expect("a number")
+    }
+
+    async fn shards_of(&self, host: Registration) -> i64 {
+        self.number(&format!("SELECT count(*) FROM shards WHERE owner = {}", host.host)).await
+    }
+
+    /// Shows that a host serves.
+    async fn serve(&self, host: Registration, generation: i64) {
+        renew(&self.connection, host, Some(generation)).await.expect("renewed").expect("it has a lease");
+    }
+}
+
+#[tokio::test]
+async fn the_last_host_leaves_its_shards_to_the_next_one_that_registers() {
+    let fleet = Fleet::new().await;
+    let first = fleet.register(&identity("first")).await;
+    assert_eq!(fleet.shards_of(first).await, 256);
+    leave(&fleet.connection, first).await.expect("left");
+    assert_eq!(fleet.number("SELECT count(*) FROM hosts").await, 0);
+    let next = fleet.register(&identity("next")).await;
+    assert_eq!(fleet.shards_of(next).await, 256);
+    assert!(next.epoch > first.epoch, "the first host can write no more");
+}
+
+#[tokio::test]
+async fn a_host_that_leaves_gives_the_rest_to_the_others_that_serve() {
+    let fleet = Fleet::new().await;
+    let first = fleet.register(&identity("first")).await;
+    let second = fleet.register(&identity("second")).await;
+    assert_eq!(fleet.shards_of(second).await, 0);
+    fleet.serve(second, 0).await;
+    leave(&fleet.connection, first).await.expect("left");
+    assert_eq!(fleet.shards_of(second).await, 256);
+    assert_eq!(fleet.number("SELECT count(*) FROM shards WHERE taken_over_at IS NOT NULL").await, 256);
+}
+
+#[tokio::test]
+async fn a_host_keeps_its_shards_for_one_that_has_not_begun_to_serve() {
+    let fleet = Fleet::new().await;
+    let first = fleet.register(&identity("first")).await;
+    let second = fleet.register(&identity("second")).await;
+    leave(&fleet.connection, first).await.expect("left");
+    assert_eq!(fleet.shards_of(first).await, 256);
+    fleet.serve(second, 0).await;
+    assert!(take_over(&fleet.connection, second, first.host).await.expect("taken over"));
+    assert_eq!(fleet.shards_of(second).await, 256);
+}
+
+#[tokio::test]
+async fn an_old_change_is_kept_until_every_host_has_loaded_it() {
+    let fleet = Fleet::new().await;
+    let first = fleet.register(&identity("first")).await;
+    let second = fleet.register(&identity("second")).await;
+    let sql = "INSERT INTO fleet_changes (kind, tenant, made_at)
+               SELECT 'tenant', 't', clock_timestamp() - interval '1 hour' FROM generate_series(1, 4)";
+    fleet.connection.batch_execute(sql).await.expect("changes");
+    let left = "SELECT count(*) FROM fleet_changes";
+    fleet.serve(first, 4).await;
+    fleet.serve(second, 2).await;
+    forget_changes(&fleet.connection, Duration::from_secs(60)).await.expect("forgotten");
+    assert_eq!(fleet.number(left).await, 2);
+    fleet.serve(second, 4).await;
+    forget_changes(&fleet.connection, Duration::from_secs(60)).await.expect("forgotten");
+    assert_eq!(fleet.number(left).await, 1, "the last one is kept");
+}
