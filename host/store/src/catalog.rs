@@ -262,7 +262,7 @@ impl Catalog {
     }
 
     /// Replaces everything by what another catalog has. All receivers that were matched before are outdated.
-    #[cfg(any(test, feature = "postgres"))]
+    #[cfg(any(test, feature = "memory", feature = "postgres"))]
     pub(crate) fn replace(&self, other: Catalog) {
         let mut new = other.tables.into_inner();
         let mut tables = self.write();

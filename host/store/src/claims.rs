@@ -22,7 +22,7 @@
 //! that ended do not matter.
 
 use crate::ownership::Ownership;
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 use crate::ownership::{ShardSet, shard_of};
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::subscription::SubscriptionId;
@@ -103,7 +103,7 @@ impl Claims {
     }
 }
 
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 impl Claims {
     /// Ends the ownership of shards: their claims are not valid any more.
     pub(crate) fn disown(&self, shards: ShardSet) {
@@ -111,6 +111,12 @@ impl Claims {
         for (_, lane) in self.lanes.lock().iter().filter(|(id, _)| shards.has(shard_of(**id))) {
             lane.period.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Returns how often the ownership of a subscription has ended.
+    #[cfg(any(test, feature = "memory"))]
+    pub(crate) fn period(&self, subscription: SubscriptionId) -> u64 {
+        self.lane(subscription).period.load(Ordering::SeqCst)
     }
 
     /// Returns those of these shards in which no delivery has a claim.

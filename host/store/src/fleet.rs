@@ -1,6 +1,25 @@
 //! Hosts that share the database with this one.
 //!
-//! On a database of one host, everything is in force at once, and there is nobody to give anything to.
+//! On a database of one host, everything is in force at once, and there is nobody to give anything to. Otherwise the host is a member of
+//! the fleet ([`membership`]), whatever the database, which has the tables ([`database`]).
+
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+mod database;
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+mod giving;
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+mod membership;
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+mod state;
+
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+pub(crate) use database::{FleetDatabase, Hint, LEASE, Registration};
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) use membership::POLL;
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+pub(crate) use membership::{HINT_PAUSE, Membership, Renewal};
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
+pub(crate) use state::{FleetHost, FleetState};
 
 use crate::backend::fleet::PluginChange;
 use crate::{Store, StoreError};
@@ -29,6 +48,12 @@ impl Store {
             self.catalog().subscriptions(tenant).iter().for_each(|one| self.state.publish_change(one.id));
         }
         self.backend.note_in_force(change);
+    }
+
+    /// Returns how often this host has ceased to own a subscription, so that a simulation knows of a new lane.
+    #[cfg(any(test, feature = "memory"))]
+    pub fn ownership_period(&self, id: hookloom_model::subscription::SubscriptionId) -> u64 {
+        self.state.claims.period(id)
     }
 
     /// Returns the channel of changes of plugins by other hosts, which the plugin runtime follows.

@@ -78,7 +78,7 @@ impl HostState {
     }
 }
 
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 impl HostState {
     /// Publishes that subscriptions have deliveries that their lanes read from the store.
     pub(crate) fn publish_later(&self, mut later: Vec<SubscriptionId>) {

@@ -32,7 +32,7 @@ impl ShardSet {
     }
 }
 
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 impl ShardSet {
     /// Adds a shard.
     pub(crate) fn insert(&mut self, shard: u8) {
@@ -70,7 +70,7 @@ impl ShardSet {
     }
 }
 
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 impl FromIterator<u8> for ShardSet {
     fn from_iter<I: IntoIterator<Item = u8>>(shards: I) -> Self {
         let mut set = ShardSet::default();
@@ -123,7 +123,7 @@ impl Ownership {
     }
 }
 
-#[cfg(any(test, feature = "postgres"))]
+#[cfg(any(test, feature = "memory", feature = "postgres"))]
 impl Ownership {
     /// Returns what is owned.
     pub(crate) fn shards(&self) -> ShardSet {

@@ -84,7 +84,7 @@ use crate::host_state::HostState;
 use crate::vault::Vault;
 use crate::{StoreError, StoreLimits};
 use begin::WriterContext;
-use fleet::{HostIdentity, Membership};
+use fleet::{HostIdentity, PostgresFleet};
 use readers::Readers;
 use recount::PendingNumbers;
 use std::path::Path;
@@ -99,7 +99,7 @@ const LANE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Backend on PostgreSQL.
 pub struct Postgres {
     writer: Writer,
-    membership: Arc<Membership>,
+    fleet: Arc<PostgresFleet>,
     /// Tasks of the membership, which end with this value.
     _tasks: JoinSet<()>,
     readers: Readers,
@@ -129,24 +129,24 @@ impl Postgres {
         schema::migrate(&connection).await?;
         let vault = Arc::new(master_key::open_vault(&connection, master_key).await?);
         connection.batch_execute("COMMIT").await?;
-        let membership = Membership::new(config.clone(), identity, state.clone());
-        let registration = membership.register(&connection).await?;
+        let fleet = PostgresFleet::new(config.clone(), identity, state.clone());
+        let registration = fleet.register(&connection).await?;
         clock_steps::follow_newest(&connection).await?;
         let generation = load_catalog::load(&connection, &vault, &state.catalog).await?;
-        membership.note_loaded(registration, generation);
-        membership.own_first(&connection).await?;
+        fleet.membership.note_loaded(registration, generation);
+        fleet.own_first(&connection).await?;
         let pending = Arc::new(PendingNumbers::new(backlog::count_pending(&connection, registration.host).await?));
         let context = WriterContext {
             state,
             pending: pending.clone(),
             share: limits.share,
             vault: vault.clone(),
-            membership: membership.clone(),
+            membership: fleet.membership.clone(),
         };
         let writer = writer::start(config.clone(), connection, context);
-        let readers = |time_max| Readers::new(config.clone(), time_max, membership.number.clone());
-        let mut tasks = membership.start(writer.clone());
-        let has_others = membership.has_others.clone();
+        let readers = |time_max| Readers::new(config.clone(), time_max, fleet.number.clone());
+        let mut tasks = fleet.start(writer.clone());
+        let has_others = fleet.membership.has_others.clone();
         tasks.spawn(recount::keep_counting(readers(LANE_TIME_MAX), Arc::downgrade(&pending), has_others));
         Ok(Postgres {
             readers: readers(limits.query_time_max),
@@ -154,7 +154,7 @@ impl Postgres {
             lane_readers: readers(limits.query_time_max.max(LANE_TIME_MAX)),
             _tasks: tasks,
             writer,
-            membership,
+            fleet,
             vault,
             pending,
             limits,

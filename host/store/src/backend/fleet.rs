@@ -10,7 +10,10 @@ pub struct PluginChange {
     /// Tenants whose plugins changed.
     pub tenants: Vec<TenantId>,
     /// Change of the catalog that this one belongs to.
-    #[cfg(any(test, feature = "postgres"))]
+    #[cfg_attr(
+        not(any(test, feature = "memory", feature = "postgres")),
+        expect(dead_code, reason = "other backends have one host")
+    )]
     pub(crate) generation: i64,
 }
 

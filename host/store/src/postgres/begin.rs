@@ -9,13 +9,13 @@
 
 use super::connection::Connection;
 use super::error::is_fenced;
-use super::fleet::{Membership, Registration};
 use super::host_number;
 use super::load_catalog;
 use super::recount::PendingNumbers;
 use crate::StoreError;
 use crate::caps::Caps;
 use crate::catalog::Catalog;
+use crate::fleet::{Membership, Registration};
 use crate::host_state::HostState;
 use crate::vault::Vault;
 use hookloom_model::{clock, ids};

@@ -17,12 +17,12 @@
 
 use super::begin::{WriterContext, begin};
 use super::connection::{Connection, ConnectionConfig};
-use super::fleet::Registration;
 use super::job::{self, CommitOutcome, Job};
 use super::together::{self};
 use super::transaction::WriteTx;
 use super::writer_handle::{QueuedJobs, Writer};
 use crate::StoreError;
+use crate::fleet::Registration;
 use crate::write_queue::{QueuedWrite, ROWS_MAX, WriteQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,11 +6,12 @@
 //! - After the listening connection was lost, everything that a lost hint could have been about is looked at.
 //!
 //! # Limits
-//! A hint has no duty: a host that gets none looks at its lanes every [`LOOK_EVERY`], and at the catalog every
-//! [`POLL`](super::membership::POLL).
+//! A hint has no duty: a host that gets none looks at its lanes and at the catalog from time to time
+//! ([`Membership`](crate::fleet::Membership)).
 
 use super::super::connection::{Connection, ConnectionConfig};
 use crate::StoreError;
+use crate::fleet::Hint;
 use hookloom_model::subscription::SubscriptionId;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,58 +21,43 @@ use uuid::Uuid;
 /// Name of the channel.
 const CHANNEL: &str = "hookloom";
 
-/// Maximum time until a host that got no hint finds a delivery that another host accepted for it.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
-
 /// Maximum number of subscriptions in a hint, whose text has at most 8,000 bytes.
 const NAMED_MAX: usize = 200;
 
-/// Content of a hint.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Hint {
-    /// The catalog or the owners of shards changed.
-    Fleet,
-    /// Subscriptions have new deliveries.
-    Deliveries(Vec<SubscriptionId>),
-    /// Any subscription may have new deliveries.
-    AllDeliveries,
+/// Returns the hints about new deliveries of subscriptions.
+pub(super) fn of_deliveries(subscriptions: &HashSet<SubscriptionId>) -> Vec<Hint> {
+    let all: Vec<SubscriptionId> = subscriptions.iter().copied().collect();
+    all.chunks(NAMED_MAX).map(|some| Hint::Deliveries(some.to_vec())).collect()
 }
 
-impl Hint {
-    /// Returns the hints about new deliveries of subscriptions.
-    pub(super) fn of_deliveries(subscriptions: &HashSet<SubscriptionId>) -> Vec<Hint> {
-        let all: Vec<SubscriptionId> = subscriptions.iter().copied().collect();
-        all.chunks(NAMED_MAX).map(|some| Hint::Deliveries(some.to_vec())).collect()
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Hint::Fleet => "fleet".to_owned(),
-            Hint::AllDeliveries => "deliveries".to_owned(),
-            Hint::Deliveries(some) => {
-                let ids: Vec<String> = some.iter().map(|id| id.0.simple().to_string()).collect();
-                format!("deliveries {}", ids.join(" "))
-            }
+/// Returns the text of a hint.
+fn text_of(hint: &Hint) -> String {
+    match hint {
+        Hint::Fleet => "fleet".to_owned(),
+        Hint::AllDeliveries => "deliveries".to_owned(),
+        Hint::Deliveries(some) => {
+            let ids: Vec<String> = some.iter().map(|id| id.0.simple().to_string()).collect();
+            format!("deliveries {}", ids.join(" "))
         }
     }
+}
 
-    /// Returns the hint of a text. A hint of a newer host may have another form; it may be about anything.
-    fn parse(text: &str) -> Hint {
-        let mut words = text.split(' ');
-        if words.next() != Some("deliveries") {
-            return Hint::Fleet;
-        }
-        let ids: Result<Vec<Uuid>, _> = words.map(Uuid::try_parse).collect();
-        match ids {
-            Ok(ids) if !ids.is_empty() => Hint::Deliveries(ids.into_iter().map(SubscriptionId).collect()),
-            _ => Hint::AllDeliveries,
-        }
+/// Returns the hint of a text. A hint of a newer host may have another form; it may be about anything.
+fn parse(text: &str) -> Hint {
+    let mut words = text.split(' ');
+    if words.next() != Some("deliveries") {
+        return Hint::Fleet;
+    }
+    let ids: Result<Vec<Uuid>, _> = words.map(Uuid::try_parse).collect();
+    match ids {
+        Ok(ids) if !ids.is_empty() => Hint::Deliveries(ids.into_iter().map(SubscriptionId).collect()),
+        _ => Hint::AllDeliveries,
     }
 }
 
 /// Sends a hint to the other hosts.
 pub(super) async fn send(connection: &Connection, hint: &Hint) -> Result<(), StoreError> {
-    connection.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &hint.text()]).await.map(drop)
+    connection.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &text_of(hint)]).await.map(drop)
 }
 
 /// Listens to the hints of other hosts until the receiver is dropped. Connects again when the connection was lost.
@@ -98,7 +84,7 @@ async fn listen_once(config: &ConnectionConfig, hints: &mpsc::UnboundedSender<Hi
             return Ok(());
         }
         hint = tokio::select! {
-            text = notifications.recv() => text.map(|text| Hint::parse(&text)),
+            text = notifications.recv() => text.map(|text| parse(&text)),
             () = hints.closed() => None,
         };
     }
@@ -112,19 +98,19 @@ mod tests {
     #[test]
     fn a_hint_is_read_as_it_was_sent() {
         let some: HashSet<SubscriptionId> = (0..450).map(|number| SubscriptionId(Uuid::from_u128(number))).collect();
-        let hints = Hint::of_deliveries(&some);
+        let hints = of_deliveries(&some);
         assert_eq!(hints.len(), 3);
         let mut read = HashSet::new();
         for hint in &hints {
-            let text = hint.text();
+            let text = text_of(hint);
             assert!(text.len() < 8_000);
-            let Hint::Deliveries(ids) = Hint::parse(&text) else { panic!("another hint: {text}") };
+            let Hint::Deliveries(ids) = parse(&text) else { panic!("another hint: {text}") };
             read.extend(ids);
         }
         assert_eq!(read, some);
-        assert_eq!(Hint::parse(&Hint::AllDeliveries.text()), Hint::AllDeliveries);
-        assert_eq!(Hint::parse(&Hint::Fleet.text()), Hint::Fleet);
-        assert_eq!(Hint::parse("deliveries of a newer form"), Hint::AllDeliveries);
-        assert_eq!(Hint::parse("something else"), Hint::Fleet);
+        assert_eq!(parse(&text_of(&Hint::AllDeliveries)), Hint::AllDeliveries);
+        assert_eq!(parse(&text_of(&Hint::Fleet)), Hint::Fleet);
+        assert_eq!(parse("deliveries of a newer form"), Hint::AllDeliveries);
+        assert_eq!(parse("something else"), Hint::Fleet);
     }
 }

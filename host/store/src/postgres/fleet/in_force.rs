@@ -1,8 +1,7 @@
 //! Wait until a change is in force at every host.
 //!
 //! # Guarantees
-//! - When the wait ends without a name, no host that may begin attempts is without the changes that were made before the wait: each has
-//!   loaded them, or its lease has ended, or it has begun and owns nothing before it has loaded them.
+//! - When the wait ends without a name, no host that may begin attempts is without the change: each has loaded it, or its lease has ended.
 
 use super::super::Postgres;
 use super::super::connection::Connection;
@@ -11,7 +10,6 @@ use crate::backend::fleet::{FleetBackend, PluginChange};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Maximum duration of the wait. A lease of a host that does not answer ends earlier.
@@ -23,7 +21,7 @@ const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(2), Duration::from_mill
 #[async_trait]
 impl FleetBackend for Postgres {
     async fn in_force(&self) -> Result<Vec<String>, StoreError> {
-        let host = self.membership.number.load(Ordering::Relaxed);
+        let host = self.fleet.number.load(Ordering::Relaxed);
         // Of all hosts, because this one may not know the last change of its own: the answer to its commit was lost.
         let read = self.readers.read_one(Owner::Host, |connection| Box::pin(last_change(connection)));
         let generation = read.await?;
@@ -43,15 +41,15 @@ impl FleetBackend for Postgres {
     }
 
     fn note_in_force(&self, change: &PluginChange) {
-        self.membership.note_in_force(change.generation);
+        self.fleet.membership.note_in_force(change.generation);
     }
 
     async fn give_away(&self) {
-        self.membership.give_away(&self.writer).await;
+        self.fleet.give_away(&self.writer).await;
     }
 
     async fn leave(&self) -> Result<(), StoreError> {
-        self.membership.leave().await
+        self.fleet.leave().await
     }
 }
 

@@ -6,16 +6,10 @@
 use super::super::connection::Connection;
 use super::super::rows::int;
 use crate::StoreError;
-use hookloom_model::clock;
+use crate::fleet::{LEASE, Registration};
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Duration of a lease.
-pub(super) const LEASE: Duration = Duration::from_secs(5);
-
-/// Part of a lease at its end in which the host begins no attempt: the clocks of two machines do not go equally fast.
-pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Key of the lock of the server that is held by transactions which change who is a member: the text `hookfleet`, shortened.
 const MEMBERS: i64 = 0x686f_6f6b_666c_6565;
@@ -53,13 +47,6 @@ impl HostIdentity {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Ok(HostIdentity { id, name })
     }
-}
-
-/// Registration of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Registration {
-    pub(in super::super) host: i16,
-    pub(in super::super) epoch: i64,
 }
 
 /// Begins a transaction in which no other host registers, takes over or leaves.
@@ -103,20 +90,17 @@ fn lease_ms() -> f64 {
     LEASE.as_secs_f64() * 1_000.0
 }
 
-/// Renews the lease of a host, and shows the last change that is in force there. Returns the time until which attempts may begin, by the
-/// steady clock. None: the lease has ended, or the host was taken over.
+/// Renews the lease of a host, and shows the last change that is in force there. Returns false if the lease has ended, or if the host was
+/// taken over.
 pub(super) async fn renew(
     connection: &Connection,
     registration: Registration,
     generation: Option<i64>,
-) -> Result<Option<Duration>, StoreError> {
-    // Before the server can have seen the request.
-    let sent = clock::since_boot();
+) -> Result<bool, StoreError> {
     let sql = "UPDATE hosts SET lease_until = clock_timestamp() + $4 * interval '1 ms', generation = $3
                WHERE host = $1 AND epoch = $2 AND lease_until > clock_timestamp()";
     let Registration { host, epoch } = registration;
-    let renewed = connection.execute(sql, &[&host, &epoch, &generation, &lease_ms()]).await?;
-    Ok((renewed > 0).then_some(sent + LEASE - LEASE_MARGIN))
+    Ok(connection.execute(sql, &[&host, &epoch, &generation, &lease_ms()]).await? > 0)
 }
 
 /// Takes over from a host whose lease has ended: raises its epoch, after a transaction of its writer that is under way, and gives its

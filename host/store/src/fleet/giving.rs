@@ -3,15 +3,10 @@
 //! # Guarantees
 //! - A shard is given when no delivery of it has a claim: no attempt is under way, and none is begun any more.
 
-use super::super::connection::Connection;
-use super::super::writer_handle::Writer;
-use super::hints::{self, Hint};
-use super::membership::Membership;
-use super::registration::Registration;
-use super::shards::{self, FleetState};
+use super::database::{FleetDatabase, Hint, Registration};
+use super::membership::{Excess, Membership};
 use crate::StoreError;
 use crate::ownership::ShardSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -20,13 +15,14 @@ const DRAIN_POLL: Duration = Duration::from_millis(5);
 
 impl Membership {
     /// Gives shards: begins no attempt of them any more, waits for those under way, and changes the owner.
-    pub(super) async fn give(self: Arc<Self>, registration: Registration, to: i16, shards: ShardSet, writer: Writer) {
+    pub(crate) async fn give<D: FleetDatabase + ?Sized>(&self, database: &D, excess: Excess) {
+        let Excess { registration, to, shards } = excess;
         self.stop_attempts(shards);
         let mut left = shards;
         while !left.is_empty() && self.registration() == Some(registration) {
             let free = self.host.claims.without_claims(left);
             if !free.is_empty() {
-                if let Err(error) = self.give_now(registration, to, free, &writer).await {
+                if let Err(error) = give_now(database, registration, to, free).await {
                     tracing::warn!(error = %hookloom_model::describe(&error), "shards could not be given");
                     break;
                 }
@@ -47,33 +43,19 @@ impl Membership {
         self.host.publish_ownership();
     }
 
-    async fn give_now(
-        &self,
-        registration: Registration,
-        to: i16,
-        shards: ShardSet,
-        writer: &Writer,
-    ) -> Result<(), StoreError> {
-        writer
-            .write_as_host(move |tx| Box::pin(async move { shards::give(tx, registration, to, shards).await }))
-            .await?;
-        let connection = Connection::open(&self.config).await?;
-        hints::send(&connection, &Hint::Fleet).await
+    /// Takes over from nobody any more, and registers no more. Returns the registration.
+    pub(crate) fn begin_to_leave(&self) -> Option<Registration> {
+        self.leaves.store(true, Ordering::Relaxed);
+        self.registration()
     }
 
     /// Gives all shards to the other hosts. See [`FleetBackend::give_away`](crate::backend::fleet::FleetBackend::give_away).
-    pub(super) async fn give_away(&self, writer: &Writer) {
-        self.leaves.store(true, Ordering::Relaxed);
-        let Some(registration) = self.registration() else { return };
-        let result = self.give_all(registration, writer).await;
-        if let Err(error) = result {
-            tracing::warn!(error = %hookloom_model::describe(&error), "the other hosts take over when the lease of this host ends");
-        }
-    }
-
-    async fn give_all(&self, registration: Registration, writer: &Writer) -> Result<(), StoreError> {
-        let connection = Connection::open(&self.config).await?;
-        let fleet = FleetState::read(&connection).await?;
+    pub(crate) async fn give_all<D: FleetDatabase + ?Sized>(
+        &self,
+        database: &D,
+        registration: Registration,
+    ) -> Result<(), StoreError> {
+        let fleet = database.read().await?;
         let others = fleet.others(registration.host);
         let mut left = fleet.of(registration.host);
         self.stop_attempts(left);
@@ -82,13 +64,9 @@ impl Membership {
             if !others.is_empty() && !free.is_empty() {
                 for (place, to) in others.iter().enumerate() {
                     let part: ShardSet = free.iter().skip(place).step_by(others.len()).collect();
-                    let to = *to;
-                    let give = writer.write_as_host(move |tx| {
-                        Box::pin(async move { shards::give(tx, registration, to, part).await })
-                    });
-                    give.await?;
+                    database.give(registration, *to, part).await?;
                 }
-                hints::send(&connection, &Hint::Fleet).await?;
+                database.hint(&Hint::Fleet).await?;
             }
             left = left.without(&free);
             if !left.is_empty() {
@@ -97,4 +75,14 @@ impl Membership {
         }
         Ok(())
     }
+}
+
+async fn give_now<D: FleetDatabase + ?Sized>(
+    database: &D,
+    registration: Registration,
+    to: i16,
+    shards: ShardSet,
+) -> Result<(), StoreError> {
+    database.give(registration, to, shards).await?;
+    database.hint(&Hint::Fleet).await
 }
