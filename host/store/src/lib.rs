@@ -158,6 +158,20 @@ impl Store {
         Store::on(limits, |state| Ok(Arc::new(memory::Memory::open(disk, state, limits, faults))))
     }
 
+    /// Opens a store in memory whose disk is shared by several hosts. `identity` is what a restart of a host keeps.
+    #[cfg(any(test, feature = "memory"))]
+    pub async fn open_in_shared_memory(
+        disk: memory::MemoryDisk,
+        limits: StoreLimits,
+        faults: Arc<memory::Faults>,
+        identity: u64,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<StoreEvent>), StoreError> {
+        let (state, listener) = HostState::new();
+        let state = Arc::new(state);
+        let backend = memory::Memory::open_as_member(disk, state.clone(), limits, faults, identity).await?;
+        Ok((Store::of(Arc::new(backend), state, limits), listener))
+    }
+
     /// Opens the store in a database of PostgreSQL, creating the tables if there are none. `url` is such as
     /// `postgresql://user@host/database?sslmode=verify-full&sslrootcert=/etc/ca.pem`; `master_key` is the path of the file of the key
     /// that seals secrets.

@@ -5,6 +5,7 @@
 //!   nothing because they are persistent data structures, and replaces them if it succeeds.
 //! - [`MemoryDisk`] is what a crash leaves: a store that is opened on it again finds every committed transaction.
 //! - [`Faults`] delay operations, refuse them, and lose their answers.
+//! - Several hosts can share a disk ([`fleet`]). A store that is opened without a fleet does not look at its tables.
 //!
 //! # Limits
 //! Nothing is written to a disk. Sizes are those of the texts that a row holds, and differ from those of other backends. There is no
@@ -15,6 +16,7 @@ mod changes;
 mod deliveries;
 mod faults;
 mod figures;
+mod fleet;
 mod inspector;
 mod intake;
 mod lanes;
@@ -29,23 +31,45 @@ mod upkeep;
 mod views;
 
 pub use faults::{FaultRates, Faults};
-pub use views::StoredView;
+pub use views::{MemberView, StoredView};
 
 use crate::StoreError;
+use crate::fleet::Hint;
 use crate::host_state::HostState;
 use crate::limits::StoreLimits;
+use fleet::member::MemoryMember;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tables::MemoryTables;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Durable part of a store in memory. A clone is the same disk.
 #[derive(Clone, Default)]
-pub struct MemoryDisk(Arc<Mutex<MemoryTables>>);
+pub struct MemoryDisk {
+    tables: Arc<Mutex<MemoryTables>>,
+    /// Channels of the hosts that listen to hints. No part of what a crash leaves.
+    listeners: Arc<Mutex<Vec<mpsc::UnboundedSender<Hint>>>>,
+}
 
 impl MemoryDisk {
     /// Returns a snapshot of the tables.
     fn tables(&self) -> MemoryTables {
-        self.0.lock().clone()
+        self.tables.lock().clone()
+    }
+
+    /// Listens to the hints of all hosts.
+    fn listen(&self) -> mpsc::UnboundedReceiver<Hint> {
+        let (heard, hints) = mpsc::unbounded_channel();
+        // Hints before this moment were lost.
+        let _ = heard.send(Hint::AllDeliveries);
+        self.listeners.lock().push(heard);
+        hints
+    }
+
+    /// Sends a hint to all hosts that listen.
+    fn hint(&self, hint: &Hint) {
+        self.listeners.lock().retain(|listener| listener.send(hint.clone()).is_ok());
     }
 }
 
@@ -55,6 +79,10 @@ pub struct Memory {
     state: Arc<HostState>,
     limits: StoreLimits,
     faults: Option<Arc<Faults>>,
+    /// None: no other host uses the disk.
+    member: Option<Arc<MemoryMember>>,
+    /// Tasks of the member, which end with this value.
+    _tasks: JoinSet<()>,
 }
 
 impl Memory {
@@ -66,7 +94,20 @@ impl Memory {
         faults: Option<Arc<Faults>>,
     ) -> Self {
         disk.tables().show_in(&state.catalog);
-        Memory { disk, state, limits, faults }
+        Memory { disk, state, limits, faults, member: None, _tasks: JoinSet::new() }
+    }
+
+    /// Opens the tables of a disk that hosts share, as the host with an identity.
+    pub(crate) async fn open_as_member(
+        disk: MemoryDisk,
+        state: Arc<HostState>,
+        limits: StoreLimits,
+        faults: Arc<Faults>,
+        identity: u64,
+    ) -> Result<Self, StoreError> {
+        let member = MemoryMember::open(disk.clone(), state.clone(), faults.clone(), identity).await?;
+        let tasks = member.start();
+        Ok(Memory { disk, state, limits, faults: Some(faults), member: Some(member), _tasks: tasks })
     }
 
     /// Reads a snapshot.
@@ -84,6 +125,9 @@ impl Memory {
         write: impl FnOnce(&mut MemoryTables) -> Result<T, StoreError>,
         publish: impl FnOnce(&HostState, &mut T),
     ) -> Result<T, StoreError> {
+        if let Some(member) = &self.member {
+            return member.transact(write, publish).await;
+        }
         if let Some(faults) = &self.faults {
             faults.before_write().await?;
         }
@@ -99,9 +143,10 @@ impl Memory {
         write: impl FnOnce(&mut MemoryTables) -> Result<T, StoreError>,
         publish: impl FnOnce(&HostState, &mut T),
     ) -> Result<T, StoreError> {
-        let mut tables = self.disk.0.lock();
+        let mut tables = self.disk.tables.lock();
         let mut copy = tables.clone();
         let mut value = write(&mut copy)?;
+        copy.changed_lanes.clear();
         *tables = copy;
         publish(&self.state, &mut value);
         Ok(value)

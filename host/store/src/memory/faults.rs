@@ -15,6 +15,8 @@ pub struct FaultRates {
     pub lost: f64,
     /// Part of the reads that fail.
     pub unread: f64,
+    /// Part of the hints to other hosts that are lost.
+    pub unheard: f64,
     /// Longest delay of an operation.
     pub delay_max: Duration,
 }
@@ -54,6 +56,13 @@ impl Faults {
     pub(super) async fn after_write(&self) -> Result<(), StoreError> {
         self.delay().await;
         self.fail(self.rates().lost, StoreError::Unknown)
+    }
+
+    /// Lets a hint take time. Returns false if it is lost on its way.
+    pub(super) async fn hint(&self) -> Result<bool, StoreError> {
+        self.delay().await;
+        self.fail(self.rates().refused, StoreError::Unavailable)?;
+        Ok(!self.random.lock().random_bool(self.rates().unheard))
     }
 
     fn rates(&self) -> FaultRates {

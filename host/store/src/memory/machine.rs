@@ -2,13 +2,40 @@
 
 use super::Memory;
 use crate::StoreError;
-use crate::backend::fleet::FleetBackend;
+use crate::backend::fleet::{FleetBackend, PluginChange};
 use crate::backend::machine::{DamageReport, MachineBackend};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
 
-/// One host uses a store in memory.
-impl FleetBackend for Memory {}
+/// A store that is opened without a fleet has no other hosts.
+#[async_trait]
+impl FleetBackend for Memory {
+    async fn in_force(&self) -> Result<Vec<String>, StoreError> {
+        match &self.member {
+            Some(member) => member.in_force().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn note_in_force(&self, change: &PluginChange) {
+        if let Some(member) = &self.member {
+            member.membership.note_in_force(change.generation);
+        }
+    }
+
+    async fn give_away(&self) {
+        if let Some(member) = &self.member {
+            member.give_away().await;
+        }
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        match &self.member {
+            Some(member) => member.leave().await,
+            None => Ok(()),
+        }
+    }
+}
 
 #[async_trait]
 impl MachineBackend for Memory {

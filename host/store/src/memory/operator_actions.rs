@@ -24,6 +24,7 @@ impl OperatorBackend for Memory {
     async fn retry(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let write = |tables: &mut MemoryTables| {
             let subscription = self.retry_in(tables, &tenant, id)?;
+            tables.changed_lanes.push(subscription);
             share::record(tables, &actor, Some(&tenant), &AuditAction::DeliveryRetry(id), self.limits.share)?;
             Ok(subscription)
         };
@@ -33,6 +34,7 @@ impl OperatorBackend for Memory {
     async fn cancel(&self, actor: Actor, tenant: TenantId, id: DeliveryId) -> Result<(), StoreError> {
         let write = |tables: &mut MemoryTables| {
             let subscription = cancel_in(tables, &tenant, id)?;
+            tables.changed_lanes.push(subscription);
             share::record(tables, &actor, Some(&tenant), &AuditAction::DeliveryCancel(id), self.limits.share)?;
             Ok(subscription)
         };
@@ -73,6 +75,7 @@ impl OperatorBackend for Memory {
             accepts_deliveries(&self.state.catalog, &of.tenant, id)?;
             share::require_room(tables, &of.tenant, self.limits.share)?;
             let again = redrive_in(tables, &of, ids);
+            tables.changed_lanes.push(id);
             if let Some(entry) = entry {
                 let selection = entry.selection(Some(of.states.clone()), again);
                 let action = AuditAction::SubscriptionRedrive { id, selection };
@@ -116,6 +119,7 @@ impl OperatorBackend for Memory {
             accepts_deliveries(&self.state.catalog, &tenant, id)?;
             let replay = |tables: &mut MemoryTables| Ok(replay_in(tables, &tenant, id, ids));
             let made = share::within_share(tables, &tenant, self.limits.share, replay)?;
+            tables.changed_lanes.push(id);
             if let Some(entry) = entry {
                 let selection = entry.selection(None, made);
                 let action = AuditAction::SubscriptionReplay { id, selection };
@@ -138,6 +142,7 @@ impl OperatorBackend for Memory {
             let delivery = share::within_share(tables, &tenant, share, |tables| {
                 let event = write_event(tables, &tenant, new, 0);
                 count(tables, &tenant, |row| row.tests += 1);
+                tables.changed_lanes.push(subscription);
                 Ok(make(tables, &tenant, event.id, subscription, DeliveryKind::Test))
             })?;
             share::record(tables, &actor, Some(&tenant), &AuditAction::SubscriptionTest(subscription), share)?;

@@ -1,5 +1,6 @@
 //! MemoryTables of the backend in memory.
 
+use super::fleet::FleetTables;
 use crate::backend::access::CredentialHash;
 use crate::backend::changes::Change;
 use crate::backend::deliveries::Pruned;
@@ -54,6 +55,9 @@ pub(super) struct MemoryTables {
     pub(super) bins: SortedTable<BinId, StoredBin>,
     pub(super) bin_requests: SortedTable<(BinId, Uuid), BinRequest>,
     pub(super) rejected: SortedTable<(TenantId, Uuid), RejectedRequest>,
+    pub(super) fleet: FleetTables,
+    /// Subscriptions with deliveries that the transaction under way has changed for an operator.
+    pub(super) changed_lanes: Vec<SubscriptionId>,
     /// Number of the last event or version, which is their order.
     pub(super) sequence: u64,
 }

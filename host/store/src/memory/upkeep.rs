@@ -79,6 +79,7 @@ impl SweepBackend for Memory {
             for delivery in deliveries {
                 make_due(tables, tenant, delivery, at_ms);
             }
+            tables.changed_lanes.push(id);
             Ok(clock::since(begun))
         };
         // The lane must read retries too: these deliveries have been attempted before.

@@ -4,9 +4,13 @@ use super::MemoryDisk;
 use super::deliveries::{is_same_order, ledger};
 use super::tables::StoredDelivery;
 use crate::backend::deliveries::Ledger;
+use crate::fleet::Registration;
+use crate::ownership::shard_of;
+use hookloom_model::clock;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
+use std::time::Duration;
 
 /// Delivery as it is stored.
 #[derive(Clone, Debug)]
@@ -41,7 +45,42 @@ impl StoredView {
     }
 }
 
+/// Host of a fleet, as the database has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    host: i16,
+    epoch: i64,
+    /// Time until the end of its lease.
+    pub lease_left: Duration,
+}
+
 impl MemoryDisk {
+    /// Returns the host with an identity, if it is registered.
+    pub fn member(&self, identity: u64) -> Option<MemberView> {
+        let (Registration { host, epoch }, lease_until, _) = self.tables().fleet.member(identity)?;
+        Some(MemberView { host, epoch, lease_left: lease_until.saturating_sub(clock::since_boot()) })
+    }
+
+    /// Returns true if a host registered again, left or was taken over since it was seen.
+    pub fn is_fenced(&self, seen: &MemberView) -> bool {
+        self.tables().fleet.is_fenced(Registration { host: seen.host, epoch: seen.epoch })
+    }
+
+    /// Returns true if the host with an identity owns a subscription.
+    pub fn owns(&self, identity: u64, subscription: SubscriptionId) -> bool {
+        self.tables().fleet.member(identity).is_some_and(|(.., shards)| shards.has(shard_of(subscription)))
+    }
+
+    /// Returns true if two hosts own a shard.
+    pub fn has_two_owners(&self) -> bool {
+        self.tables().fleet.has_two_owners()
+    }
+
+    /// Returns the state of a subscription. None: it was deleted.
+    pub fn subscription_state(&self, id: SubscriptionId) -> Option<SubscriptionState> {
+        self.tables().subscriptions.get(&id).map(|row| row.subscription.state)
+    }
+
     /// Returns a delivery.
     pub fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Option<StoredView> {
         self.tables().deliveries.get(&(tenant.clone(), id)).map(|row| StoredView::of(id, row))
