@@ -228,11 +228,13 @@ impl Lanes {
     fn follow_ownership(&mut self) {
         let LaneContext { store, board, .. } = &*self.context;
         let store = store.clone();
-        let lost = self.handles.extract_if(|id, _| !store.owns(*id));
-        lost.for_each(|(id, (handle, _))| {
+        let mut lost: Vec<_> = self.handles.extract_if(|id, _| !store.owns(*id)).collect();
+        // In an order, so that a simulation can be repeated.
+        lost.sort_unstable_by_key(|(id, _)| *id);
+        for (id, (handle, _)) in lost {
             handle.retire();
             board.unregister(id);
-        });
+        }
         for subscription in store.catalog().all_subscriptions() {
             if store.owns(subscription.id)
                 && let Some(handle) = self.handle(subscription.id, LaneStart::GoesOn)

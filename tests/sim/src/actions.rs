@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hookloom_model::chain::{Chain, Step};
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, Reason};
-use hookloom_model::event::Module;
+use hookloom_model::event::{EventId, Module};
 use hookloom_model::ids::PluginName;
 use hookloom_model::signature::{SigningKey, SigningSecret};
 use hookloom_model::subscription::{
@@ -51,8 +51,17 @@ pub(crate) fn settings(of: &NewSubscriber) -> NewSubscription {
     NewSubscription { settings, signing: vec![SigningKey { secret: SigningSecret::generate(), until_ms: None }] }
 }
 
+/// Host that does an action.
+#[derive(Clone)]
+pub(crate) struct At {
+    pub(crate) world: World,
+    pub(crate) store: Arc<Store>,
+    pub(crate) host: u64,
+}
+
 /// Does an action, and notes its answer.
-pub(crate) async fn act(world: World, store: Arc<Store>, action: Action, number: usize) {
+pub(crate) async fn act(at: At, action: Action, number: usize) {
+    let At { world, store, host } = at;
     let answer = match &action {
         Action::Accept { tenant: of, module, entity, events, has_key } => {
             let post = Post { tenant: tenant(*of), module: *module, entity: *entity, events: *events };
@@ -66,8 +75,8 @@ pub(crate) async fn act(world: World, store: Arc<Store>, action: Action, number:
             return;
         }
         Action::Subscribe(of) => subscribe(&world, &store, of).await,
-        Action::Activate { tenant: of } => activate(&world, &store, tenant(*of)).await,
-        Action::Rollout { tenant: of, begins } => rollout(&world, &store, tenant(*of), *begins).await,
+        Action::Activate { tenant: of } => activate(&world, &store, host, tenant(*of)).await,
+        Action::Rollout { tenant: of, begins } => rollout(&world, &store, host, tenant(*of), *begins).await,
         Action::Edit { pick, to } => edit(&world, &store, *pick, to).await,
         Action::Pause { pick } => {
             let change = StateChange::Pause { reason: "by hand".to_owned(), by_host: false };
@@ -83,9 +92,12 @@ pub(crate) async fn act(world: World, store: Arc<Store>, action: Action, number:
         Action::Redrive { pick } | Action::Replay { pick } | Action::Test { pick } => {
             in_bulk(&world, &store, *pick, &action).await
         }
-        Action::Receiver { .. } | Action::Judge { .. } | Action::SetClock { .. } | Action::Crash | Action::Restart => {
-            return;
-        }
+        Action::Receiver { .. }
+        | Action::Judge { .. }
+        | Action::SetClock { .. }
+        | Action::Crash
+        | Action::Restart
+        | Action::OfHost { .. } => return,
     };
     world.note(format!("{action:?}: {}", said(&answer)));
 }
@@ -115,12 +127,26 @@ pub(crate) async fn repeat(world: World, store: Arc<Store>, key: String, post: P
         match store.accept_once(request, post.tenant.clone(), events(&post), Caps::NONE).await {
             Ok(answer) => {
                 world.note(format!("{post:?} with {key} is accepted, repeated: {}", answer.is_repetition));
-                world.with(|state| state.unanswered.remove(&key));
-                return promised(&world, &post.tenant, &answer.events);
+                let events: Vec<EventId> = answer.events.iter().map(|one| one.event).collect();
+                let earlier = world.with(|state| {
+                    state.unanswered.remove(&key);
+                    state.answers.insert(key.clone(), events.clone())
+                });
+                if earlier.as_ref().is_some_and(|earlier| *earlier != events) {
+                    world.violate(format!("the request with {key} was answered twice with other events"));
+                }
+                if earlier.is_none() {
+                    promised(&world, &post.tenant, &answer.events);
+                }
+                return;
             }
             Err(error) => world.note(format!("{post:?} with {key}: error: {error}")),
         }
         tokio::time::sleep(REPEAT_AFTER).await;
+        // Another host may have answered.
+        if !world.with(|state| state.unanswered.contains_key(&key)) {
+            return;
+        }
     }
 }
 
@@ -186,15 +212,22 @@ async fn edit(world: &World, store: &Store, pick: usize, to: &NewSubscriber) -> 
     Ok(format!("{} has generation {}", short(old.id), changed?.generation))
 }
 
+/// Waits, before an operator reads the answer to a change, until the change is in force at every host. Returns false if a host may lag
+/// behind.
+async fn is_in_force(store: &Store) -> bool {
+    store.in_force().await.is_ok_and(|lagging| lagging.is_empty())
+}
+
 /// Pauses or disables a subscription. Once that is answered, no request of it may begin.
 async fn stop(world: &World, store: &Store, pick: usize, change: StateChange) -> Result<String, StoreError> {
     let old = picked(store, pick).ok_or_else(none)?;
     touch(world, &old);
     let changed = store.set_subscription_state(actor(), &old.tenant, old.id, change).await;
+    let is_in_force = is_in_force(store).await;
     touch(world, &old);
     // Another action may have resumed it meanwhile.
-    let current = store.catalog().subscription_by_id(old.id).map(|current| current.state);
-    if changed.is_ok() && current != Some(SubscriptionState::Active) {
+    let current = world.disk.subscription_state(old.id);
+    if changed.is_ok() && is_in_force && current != Some(SubscriptionState::Active) {
         world.with(|state| {
             state.stopped.insert(old.id);
             if current != Some(SubscriptionState::Paused) {
@@ -229,7 +262,7 @@ pub(crate) fn goes_on(world: &World, id: SubscriptionId) {
 async fn delete(world: &World, store: &Store, pick: usize) -> Result<String, StoreError> {
     let old = picked(store, pick).ok_or_else(none)?;
     let deleted = store.delete_subscription(actor(), &old.tenant, old.id).await;
-    if deleted.is_ok() {
+    if is_in_force(store).await && deleted.is_ok() {
         world.with(|state| {
             state.stopped.insert(old.id);
             state.ended_at_ms.insert(old.id, now_ms());
@@ -239,7 +272,7 @@ async fn delete(world: &World, store: &Store, pick: usize) -> Result<String, Sto
 }
 
 /// Activates a new version, which the host installs after the commit.
-async fn activate(world: &World, store: &Arc<Store>, tenant: TenantId) -> Result<String, StoreError> {
+async fn activate(world: &World, store: &Arc<Store>, host: u64, tenant: TenantId) -> Result<String, StoreError> {
     let number = world.with(|state| {
         state.versions += 1;
         state.versions
@@ -257,7 +290,7 @@ async fn activate(world: &World, store: &Arc<Store>, tenant: TenantId) -> Result
     let tenant_too = tenant.clone();
     let installed = sha256.clone();
     let install = move || {
-        world_too.with(|state| state.installed.insert(tenant_too, installed));
+        world_too.with(|state| state.installed.insert((host, tenant_too), installed));
     };
     for subscription in store.catalog().subscriptions(&tenant).iter() {
         touch(world, subscription);
@@ -266,7 +299,13 @@ async fn activate(world: &World, store: &Arc<Store>, tenant: TenantId) -> Result
     Ok(format!("version {number} is active"))
 }
 
-async fn rollout(world: &World, store: &Arc<Store>, tenant: TenantId, begins: bool) -> Result<String, StoreError> {
+async fn rollout(
+    world: &World,
+    store: &Arc<Store>,
+    host: u64,
+    tenant: TenantId,
+    begins: bool,
+) -> Result<String, StoreError> {
     if !begins {
         let rollouts = store.rollouts().await?;
         if let Some(latest) = rollouts.into_iter().find(|rollout| rollout.tenant == tenant) {
@@ -274,7 +313,7 @@ async fn rollout(world: &World, store: &Arc<Store>, tenant: TenantId, begins: bo
         }
         return Ok("ended".to_owned());
     }
-    let sha256 = world.with(|state| state.installed.get(&tenant).cloned()).unwrap_or_default();
+    let sha256 = world.with(|state| state.installed.get(&(host, tenant.clone())).cloned()).unwrap_or_default();
     let rollout = StoredRollout {
         tenant,
         name: "p".to_owned(),

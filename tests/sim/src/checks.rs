@@ -1,11 +1,11 @@
 //! Guarantees of the host, as the world can see them.
 
-use crate::world::{Seen, World, WorldState, short};
+use crate::world::{LaneTerm, Seen, UnderWay, World, WorldState, short};
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryKind, DeliveryState};
-use hookloom_model::subscription::{Ordering, Subscription, TenantId};
+use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use hookloom_store::Ledger;
-use hookloom_store::memory::StoredView;
+use hookloom_store::memory::{MemberView, StoredView};
 use std::time::Duration;
 
 /// Number of failures in a row after which the circuit breaker is open, and the time for which it is at least.
@@ -21,26 +21,55 @@ const ANSWER_HEARD: Duration = Duration::from_millis(1);
 /// Time after a change by an operator or of the wall clock in which due times may lag behind it.
 const CLOCK_SETTLES: Duration = Duration::from_secs(10);
 
+/// Part of a lease at its end in which a host begins no request, less what the clocks of two hosts differ by in a simulation.
+const LEASE_LEFT_MIN: Duration = Duration::from_millis(980);
+
+/// Difference between the clocks of two hosts: the longest step of a fleet.
+pub(crate) const CLOCKS_DIFFER_MAX: Duration = Duration::from_millis(10);
+
 /// Largest share that jitter adds to a delay of the schedule.
 const JITTER: f64 = 0.1;
 
-/// Checks a request that begins, and records it.
-pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &Seen) {
+/// Checks a request that begins, and records it. `member`: the registration of the host, in a fleet.
+pub(crate) fn request_begins(
+    world: &World,
+    subscription: &Subscription,
+    seen: &Seen,
+    (term, ends_at): (LaneTerm, Duration),
+    member: Option<Option<MemberView>>,
+) {
     let Seen { delivery, receiver } = *seen;
     let stored = world.disk.delivery(&subscription.tenant, delivery);
-    world.note(format!("r{receiver} gets {} of {}", short(delivery), short(subscription.id)));
+    let at_host = if member.is_some() { format!(" from host {}", term.host) } else { String::new() };
+    world.note(format!("r{receiver} gets {} of {}{at_host}", short(delivery), short(subscription.id)));
+    if let Some(what) = member.and_then(|member| as_owner(world, term.host, member.as_ref(), subscription.id)) {
+        world.violate(format!("{what} (delivery {} of {})", short(delivery), short(subscription.id)));
+    }
     let now = world.clock.passed();
+    let is_active = world.disk.subscription_state(subscription.id) == Some(SubscriptionState::Active);
     let found = world.with(|state| {
+        if state.lane_terms.insert(subscription.id, term).is_some_and(|before| before != term) {
+            state.failures.remove(&subscription.id);
+            state.rests.remove(&subscription.id);
+        }
         let under_way = state.in_flight.entry(subscription.id).or_default();
-        let overlaps = !under_way.insert(delivery);
-        let many = under_way.len();
+        if member.is_some() {
+            under_way.retain(|one| one.ends_at > now);
+        }
+        // A receiver may still process what a host has sent that was taken over since then. An order waits for it.
+        let is_repeatable =
+            |one: &UnderWay| one.member.is_some_and(|member| world.disk.is_fenced(&member)) && one.host != term.host;
+        let is_ordered = subscription.settings.ordering.is_some();
+        let overlaps = under_way.iter().any(|one| one.delivery == delivery && (is_ordered || !is_repeatable(one)));
+        under_way.push(UnderWay { delivery, host: term.host, member: member.flatten(), ends_at });
+        let many = under_way.iter().filter(|one| !is_repeatable(one)).count();
         let most = state.concurrency.get(&subscription.id).copied().unwrap_or(u32::MAX);
         let broken = state.failures.get(&subscription.id).copied().unwrap_or_default();
         if overlaps {
             return Some("two attempts of one delivery are under way".to_owned());
         }
         *state.requests_of.entry(delivery).or_default() += 1;
-        if state.stopped.contains(&subscription.id) {
+        if state.stopped.contains(&subscription.id) && !is_active {
             return Some("a request begins after the pause, disabling or deletion was answered".to_owned());
         }
         if many > most as usize {
@@ -69,6 +98,15 @@ pub(crate) fn request_begins(world: &World, subscription: &Subscription, seen: &
     if let Some(what) = found {
         world.violate(format!("{what} (delivery {} of {})", short(delivery), short(subscription.id)));
     }
+}
+
+/// Checks that a host may begin an attempt: it owns the subscription, and has a lease.
+fn as_owner(world: &World, host: u64, member: Option<&MemberView>, id: SubscriptionId) -> Option<String> {
+    let Some(member) = member else { return Some("a request begins at a host that was taken over".to_owned()) };
+    if member.lease_left < LEASE_LEFT_MIN {
+        return Some(format!("a request begins {} ms before the end of the lease", member.lease_left.as_millis()));
+    }
+    (!world.disk.owns(host, id)).then(|| "a request begins at a host that does not own the subscription".to_owned())
 }
 
 /// Checks `rate_per_s`: a bucket that holds the tokens of one second. It counts attempts when they begin, and requests of attempts whose
@@ -173,8 +211,9 @@ pub(crate) fn law(world: &World, tenant: &TenantId) {
     }
 }
 
-/// Checks the end of a simulation, when nothing is left to wait for: each promise was kept.
-pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
+/// Checks the end of a simulation, when nothing is left to wait for: each promise was kept. `differ_ms`: difference between the clocks of
+/// hosts.
+pub(crate) fn at_the_end(world: &World, tenants: &[TenantId], differ_ms: i64) {
     for tenant in tenants {
         law(world, tenant);
         for stored in world.disk.deliveries(tenant) {
@@ -187,7 +226,8 @@ pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
             }
             let (stopped, was_set) =
                 world.with(|state| (state.ended_at_ms.get(&stored.subscription).copied(), state.clock_set.is_some()));
-            let is_late = stopped.is_some_and(|at_ms| stored.id.made_at_ms() > at_ms);
+            let is_late = stopped.is_some_and(|at_ms| stored.id.made_at_ms() > at_ms + differ_ms)
+                && world.disk.subscription_state(stored.subscription) != Some(SubscriptionState::Active);
             if is_late && stored.kind == DeliveryKind::Usual && !was_set {
                 world.violate(format!("{} was made for a subscription that had been disabled", short(stored.id)));
             }

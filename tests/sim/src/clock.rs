@@ -20,7 +20,9 @@ pub(crate) struct SimClock {
 
 impl SimClock {
     pub(crate) fn new() -> Self {
-        SimClock { begun: SystemClock.instant(), passed: Mutex::new((Duration::ZERO, None)), set_ms: AtomicI64::new(0) }
+        // After the first reading of the time since the boot, from which leases count.
+        let begun = SystemClock.instant() + Duration::from_secs(3_600);
+        SimClock { begun, passed: Mutex::new((Duration::ZERO, None)), set_ms: AtomicI64::new(0) }
     }
 
     /// Begins to follow a runtime, within it.
@@ -31,6 +33,16 @@ impl SimClock {
     /// Ends to follow a runtime, within it.
     pub(crate) fn leave_runtime(&self) {
         let passed = self.passed();
+        *self.passed.lock() = (passed, None);
+    }
+
+    /// Follows the runtime of one of several hosts, within it: the time was `base` when the runtime's was `origin`.
+    pub(crate) fn follow_host(&self, base: Duration, origin: tokio::time::Instant) {
+        *self.passed.lock() = (base, Some(origin));
+    }
+
+    /// Stands at a time, between two hosts.
+    pub(crate) fn stand_at(&self, passed: Duration) {
         *self.passed.lock() = (passed, None);
     }
 

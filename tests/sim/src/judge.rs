@@ -11,15 +11,18 @@ use hookloom_plugin::{Judged, Judgement, PluginFault};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Plugins of the world.
-pub(crate) struct SimJudge(pub(crate) World);
+/// Plugins of the world, as one host has installed them.
+pub(crate) struct SimJudge {
+    pub(crate) world: World,
+    pub(crate) host: u64,
+}
 
 #[async_trait]
 impl Judge for SimJudge {
     async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
-        let SimJudge(world) = &*self;
+        let SimJudge { world, host } = &*self;
         tokio::time::sleep(world.latency(Duration::from_millis(20))).await;
-        let sha256 = world.with(|state| state.installed.get(&subscription.tenant).cloned());
+        let sha256 = world.with(|state| state.installed.get(&(*host, subscription.tenant.clone())).cloned());
         let judgement = match &sha256 {
             None => Judgement::Fault(PluginFault::Missing("p".into())),
             Some(sha256) => verdict(world, &event, sha256),

@@ -18,9 +18,12 @@
 mod actions;
 mod checks;
 mod clock;
+mod fleet;
 mod host;
 mod judge;
+mod machine;
 mod plan;
+mod plan_fleet;
 mod receivers;
 mod shorten;
 mod world;
@@ -53,23 +56,28 @@ pub fn run(plan: &Plan) -> Run {
     let _seeded = chance::seed(plan.seed);
     let world = World::new(plan.seed);
     let _entered = model_clock::enter(Some(world.clock.clone()));
-    let mut from = 0;
-    let mut lives = 0;
-    loop {
-        lives += 1;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let end = runtime.expect("a runtime").block_on(host::live(&world, plan, from));
-        match end {
-            LifeEnd::Continues(next) if world.is_sound() => from = next,
-            LifeEnd::Continues(_) | LifeEnd::Over => break,
-        }
-    }
+    let lives = if plan.fleet.is_some() { fleet::run(&world, plan) } else { run_host(&world, plan) };
     world.with(|state| Run {
         violation: state.violation.take(),
         history: std::mem::take(&mut state.history),
         attempts: state.attempts,
         lives,
     })
+}
+
+/// Runs a plan of a host that has the database for itself. Returns the number of its lives.
+fn run_host(world: &World, plan: &Plan) -> u64 {
+    let mut from = 0;
+    let mut lives = 0;
+    loop {
+        lives += 1;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let end = runtime.expect("a runtime").block_on(host::live(world, plan, from));
+        match end {
+            LifeEnd::Continues(next) if world.is_sound() => from = next,
+            LifeEnd::Continues(_) | LifeEnd::Over => return lives,
+        }
+    }
 }
 
 #[cfg(test)]

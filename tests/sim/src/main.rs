@@ -21,6 +21,9 @@ struct Arguments {
     /// Runs this seed only, and prints its history.
     #[arg(long)]
     seed: Option<u64>,
+    /// Simulates up to this many hosts that share a database, instead of one that has it for itself.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..))]
+    hosts: Option<u8>,
     /// Prints the history of a failing seed as it is, without shortening it.
     #[arg(long)]
     whole: bool,
@@ -32,32 +35,39 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
-        Some(seed) => one(seed, arguments.whole),
+        Some(seed) => one(seed, &arguments),
         None => many(&arguments),
     }
 }
 
 /// Runs one seed and prints its history.
-fn one(seed: u64, whole: bool) -> ExitCode {
-    let plan = Plan::of(seed);
+fn one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let plan = arguments.plan(seed);
     let result = run(&plan);
     if result.violation.is_none() {
         result.history.iter().for_each(|line| println!("{line}"));
         println!("seed {seed}: sound, with {} attempts in {} lives", result.attempts, result.lives);
         return ExitCode::SUCCESS;
     }
-    fail(seed, &plan, whole);
+    fail(seed, &plan, arguments);
     ExitCode::FAILURE
 }
 
+impl Arguments {
+    fn plan(&self, seed: u64) -> Plan {
+        self.hosts.map_or_else(|| Plan::of(seed), |hosts| Plan::of_fleet(seed, hosts.into()))
+    }
+}
+
 /// Prints the shortened plan of a failing seed, and its history.
-fn fail(seed: u64, plan: &Plan, whole: bool) {
-    let shown = if whole { plan.clone() } else { shortened(plan) };
+fn fail(seed: u64, plan: &Plan, arguments: &Arguments) {
+    let shown = if arguments.whole { plan.clone() } else { shortened(plan) };
     let result = run(&shown);
     println!("seed {seed} fails: {}", result.violation.unwrap_or_default());
     println!("\n{shown}");
     result.history.iter().for_each(|line| println!("{line}"));
-    println!("\nrun it again: cargo xtask sim --seed {seed}");
+    let hosts = arguments.hosts.map_or_else(String::new, |hosts| format!(" --hosts {hosts}"));
+    println!("\nrun it again: cargo xtask sim --seed {seed}{hosts}");
 }
 
 /// Runs many seeds on all cores, until one fails.
@@ -70,7 +80,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..std::thread::available_parallelism().map_or(1, usize::from))
-            .map(|_| scope.spawn(|| work(&next, end, &attempts, &failed)))
+            .map(|_| scope.spawn(|| work(arguments, (&next, end), &attempts, &failed)))
             .collect();
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -99,19 +109,19 @@ fn many(arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         seed => {
-            fail(seed, &Plan::of(seed), arguments.whole);
+            fail(seed, &arguments.plan(seed), arguments);
             ExitCode::FAILURE
         }
     }
 }
 
-fn work(next: &AtomicU64, end: u64, attempts: &AtomicU64, failed: &AtomicU64) {
+fn work(arguments: &Arguments, (next, end): (&AtomicU64, u64), attempts: &AtomicU64, failed: &AtomicU64) {
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if seed >= end || failed.load(Ordering::Relaxed) != u64::MAX {
             return;
         }
-        let result = run(&Plan::of(seed));
+        let result = run(&arguments.plan(seed));
         attempts.fetch_add(result.attempts, Ordering::Relaxed);
         if result.violation.is_some() {
             failed.fetch_min(seed, Ordering::Relaxed);

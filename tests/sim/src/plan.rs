@@ -2,7 +2,9 @@
 //!
 //! A plan is data, so that a failing one can be shortened: a part of it is another plan.
 
+pub(crate) use crate::plan_fleet::{HostTrouble, PlannedFleet};
 use hookloom_model::event::Module;
+use hookloom_store::memory::FaultRates;
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::fmt;
@@ -35,6 +37,8 @@ pub struct Plan {
     pub(crate) attempts_max: [u64; 2],
     /// Retention of events, in seconds. 0: they stay.
     pub(crate) retention_s: u64,
+    /// Hosts that share the database. None: one host, which has the database for itself.
+    pub(crate) fleet: Option<PlannedFleet>,
 }
 
 /// Faults of the database.
@@ -46,12 +50,22 @@ pub(crate) struct PlannedFaults {
     pub(crate) delay: Duration,
 }
 
+impl PlannedFaults {
+    /// Returns the rates of the faults. `unheard`: part of the hints that are lost.
+    pub(crate) fn rates(&self, unheard: f64) -> FaultRates {
+        let PlannedFaults { refused, lost, unread, delay } = *self;
+        FaultRates { refused, lost, unread, unheard, delay_max: delay }
+    }
+}
+
 /// Action at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedStep {
     /// Time since the beginning, in milliseconds.
     pub(crate) at_ms: u64,
     pub(crate) action: Action,
+    /// Host of a fleet that it happens at.
+    pub(crate) host: usize,
 }
 
 /// Subscription that a plan creates, or the settings of an edit.
@@ -133,6 +147,11 @@ pub(crate) enum Action {
     Crash,
     /// The host stops in order, and starts again.
     Restart,
+    /// Something happens to a host of a fleet, for a time.
+    OfHost {
+        what: HostTrouble,
+        for_ms: u64,
+    },
 }
 
 /// Behaviour of a receiver.
@@ -179,7 +198,7 @@ impl Plan {
         let mut times: Vec<u64> = (0..count).map(|_| random.random_range(0..ACTIVE_MS)).collect();
         times.sort_unstable();
         let mut steps: Vec<PlannedStep> =
-            times.into_iter().map(|at_ms| PlannedStep { at_ms, action: action(random) }).collect();
+            times.into_iter().map(|at_ms| PlannedStep { at_ms, action: action(random), host: 0 }).collect();
         race_with_ends(&mut steps, random);
         let calm = random.random_bool(0.3);
         let mut rate = |most: f64| if calm { 0.0 } else { random.random_range(0.0..most) };
@@ -192,7 +211,7 @@ impl Plan {
         let queue_bytes = if random.random_bool(0.5) { 2 << 10 } else { 1 << 20 };
         let retention_s = if random.random_bool(0.5) { 90 } else { 0 };
         let attempts_max = if random.random_bool(0.5) { [3, 2] } else { [16, 12] };
-        Plan { seed, subscriptions, steps, faults, queue_bytes, attempts_max, retention_s }
+        Plan { seed, subscriptions, steps, faults, queue_bytes, attempts_max, retention_s, fleet: None }
     }
 
     /// Returns the number of its actions.
@@ -217,8 +236,12 @@ impl fmt::Display for Plan {
         for (number, subscriber) in self.subscriptions.iter().enumerate() {
             writeln!(f, "subscription {number}: {subscriber:?}")?;
         }
-        for PlannedStep { at_ms, action } in &self.steps {
-            writeln!(f, "{at_ms:>7} ms  {action:?}")?;
+        if let Some(fleet) = &self.fleet {
+            writeln!(f, "{fleet:?}")?;
+        }
+        for PlannedStep { at_ms, action, host } in &self.steps {
+            let at_host = if self.fleet.is_some() { format!("host {host}  ") } else { String::new() };
+            writeln!(f, "{at_ms:>7} ms  {at_host}{action:?}")?;
         }
         Ok(())
     }
@@ -231,7 +254,8 @@ fn race_with_ends(steps: &mut Vec<PlannedStep>, random: &mut ChaCha12Rng) {
     for at_ms in times {
         for tenant in 0..TENANTS {
             let action = Action::Accept { tenant, module: Module::Contact, entity: 0, events: 1, has_key: true };
-            steps.push(PlannedStep { at_ms: at_ms.saturating_sub(random.random_range(0..10)), action });
+            let at_ms = at_ms.saturating_sub(random.random_range(0..10));
+            steps.push(PlannedStep { at_ms, action, host: 0 });
         }
     }
     steps.sort_by_key(|step| step.at_ms);
@@ -266,7 +290,7 @@ fn subscriber(random: &mut ChaCha12Rng) -> NewSubscriber {
     }
 }
 
-fn action(random: &mut ChaCha12Rng) -> Action {
+pub(crate) fn action(random: &mut ChaCha12Rng) -> Action {
     let pick = random.random_range(0..1_000);
     let tenant = random.random_range(0..TENANTS);
     match random.random_range(0..100) {

@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::plan::{RECEIVERS, ReceiverMode};
-use crate::world::{Ended, FailureRun, Rest, Seen, World, short};
+use crate::world::{Ended, FailureRun, LaneTerm, Rest, Seen, World, short};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_deliver::{Sender, Sent};
@@ -10,13 +10,22 @@ use hookloom_egress::{Answer, NotAnswered, Request};
 use hookloom_model::address::Egress;
 use hookloom_model::delivery::{DeliveryId, NoAnswer, Timings};
 use hookloom_model::subscription::Subscription;
+use hookloom_store::Store;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time in which a receiver answers, unless it hangs.
 const LATENCY_MAX: Duration = Duration::from_millis(80);
 
-/// Network of the world.
-pub(crate) struct SimNetwork(pub(crate) World);
+/// Network of the world, as one host reaches it.
+pub(crate) struct SimNetwork {
+    pub(crate) world: World,
+    pub(crate) store: Arc<Store>,
+    pub(crate) host: u64,
+    /// Number of the host's life.
+    pub(crate) life: u64,
+    pub(crate) is_member: bool,
+}
 
 /// Reads the ids of a request.
 fn seen(request: &Request) -> Option<Seen> {
@@ -28,12 +37,11 @@ fn seen(request: &Request) -> Option<Seen> {
 #[async_trait]
 impl Sender for SimNetwork {
     async fn send(&self, subscription: &Subscription, _: &Egress, request: Request) -> Sent {
-        let SimNetwork(world) = self;
+        let SimNetwork { world, store, host, life, is_member } = self;
         let Some(seen) = seen(&request) else {
             world.violate("a request has no webhook-id");
             return Sent { answer: Err(NotAnswered::Host { detail: "no id".into() }), timings: None };
         };
-        checks::request_begins(world, subscription, &seen);
         let begun = world.clock.passed();
         let mode = world.with(|state| {
             state.attempts += 1;
@@ -45,9 +53,12 @@ impl Sender for SimNetwork {
             }
         });
         let time = if mode == ReceiverMode::Hangs { request.timeout } else { world.latency(LATENCY_MAX) };
+        let term = LaneTerm { host: *host, life: *life, period: store.ownership_period(subscription.id) };
+        let member = is_member.then(|| world.disk.member(*host));
+        checks::request_begins(world, subscription, &seen, (term, begun + time), member);
         tokio::time::sleep(time).await;
         let answer = answer(mode);
-        note_end(world, subscription, &seen, mode, &answer);
+        note_end(world, subscription, &seen, term, (mode, &answer));
         let total_us = u64::try_from((world.clock.passed() - begun).as_micros()).unwrap_or(u64::MAX);
         Sent { answer, timings: Some(Timings { total_us, ..Timings::default() }) }
     }
@@ -58,8 +69,8 @@ fn note_end(
     world: &World,
     subscription: &Subscription,
     seen: &Seen,
-    mode: ReceiverMode,
-    answer: &Result<Answer, NotAnswered>,
+    term: LaneTerm,
+    (mode, answer): (ReceiverMode, &Result<Answer, NotAnswered>),
 ) {
     let Seen { delivery, receiver } = *seen;
     let status = answer.as_ref().map(|answer| answer.status);
@@ -68,17 +79,21 @@ fn note_end(
     let in_budget = world.disk.delivery(&subscription.tenant, delivery).map_or(0, |stored| stored.attempts_in_budget);
     world.with(|state| {
         if let Some(under_way) = state.in_flight.get_mut(&subscription.id) {
-            under_way.remove(&delivery);
+            under_way.retain(|one| one.delivery != delivery || one.host != term.host);
         }
         if matches!(status, Ok(200..=299)) {
             state.taken.insert(delivery);
         }
         let is_scheduled = !matches!(mode, ReceiverMode::Throttles(_));
+        state.ended.insert(delivery, Ended { at, in_budget, is_scheduled });
+        if state.lane_terms.get(&subscription.id) != Some(&term) {
+            // Another lane decides by now, and it has not seen this.
+            return;
+        }
         if let ReceiverMode::Throttles(pause_s) = mode {
             let to = at + Duration::from_secs(pause_s);
             state.rests.insert(subscription.id, Rest { receiver, from: at, to });
         }
-        state.ended.insert(delivery, Ended { at, in_budget, is_scheduled });
         let run = state.failures.entry(subscription.id).or_default();
         if run.receiver != receiver {
             *run = FailureRun { receiver, ..FailureRun::default() };

@@ -7,7 +7,7 @@ use crate::plan::{JudgeMode, RECEIVERS, ReceiverMode};
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
-use hookloom_store::memory::MemoryDisk;
+use hookloom_store::memory::{MemberView, MemoryDisk};
 use parking_lot::Mutex;
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -67,6 +67,25 @@ pub(crate) struct FailureRun {
     pub(crate) at: Duration,
 }
 
+/// Lane that sends a request: its host, the life of the host, and how often the host has ceased to own the subscription before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneTerm {
+    pub(crate) host: u64,
+    pub(crate) life: u64,
+    pub(crate) period: u64,
+}
+
+/// Request under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) host: u64,
+    /// Registration of the host when the request began, in a fleet.
+    pub(crate) member: Option<MemberView>,
+    /// Time at which the receiver has ended the request, also if the host stands still.
+    pub(crate) ends_at: Duration,
+}
+
 /// State of the world.
 pub(crate) struct WorldState {
     pub(crate) random: ChaCha12Rng,
@@ -74,14 +93,16 @@ pub(crate) struct WorldState {
     pub(crate) judge: JudgeMode,
     /// Requests of each receiver, for those that waver.
     pub(crate) requests: u64,
-    /// Versions that are installed in the host, by tenant.
-    pub(crate) installed: HashMap<TenantId, String>,
+    /// Versions that are installed, by host and tenant.
+    pub(crate) installed: HashMap<(u64, TenantId), String>,
     /// Number of the last version.
     pub(crate) versions: u64,
     /// Versions that trap.
     pub(crate) trapping: BTreeSet<String>,
-    /// Deliveries with a request under way, by subscription.
-    pub(crate) in_flight: BTreeMap<SubscriptionId, BTreeSet<DeliveryId>>,
+    /// Requests under way, by subscription.
+    pub(crate) in_flight: BTreeMap<SubscriptionId, Vec<UnderWay>>,
+    /// Lane that sent the last request of a subscription.
+    pub(crate) lane_terms: HashMap<SubscriptionId, LaneTerm>,
     /// Deliveries that a receiver has answered with 2xx.
     pub(crate) taken: BTreeSet<DeliveryId>,
     /// Subscriptions whose pause, disabling or deletion was answered.
@@ -105,6 +126,8 @@ pub(crate) struct WorldState {
     pub(crate) promises: Vec<Promise>,
     /// Requests with a key that were not answered, by key.
     pub(crate) unanswered: BTreeMap<String, Post>,
+    /// Events of the requests with a key that were answered, by key.
+    pub(crate) answers: BTreeMap<String, Vec<EventId>>,
     /// Number of requests without a key whose answer was lost or an error.
     pub(crate) unknown: usize,
     /// Time of the last change of the wall clock.
@@ -133,6 +156,7 @@ impl World {
             versions: 0,
             trapping: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            lane_terms: HashMap::new(),
             taken: BTreeSet::new(),
             stopped: BTreeSet::new(),
             ended_at_ms: BTreeMap::new(),
@@ -146,6 +170,7 @@ impl World {
             began: HashMap::new(),
             promises: Vec::new(),
             unanswered: BTreeMap::new(),
+            answers: BTreeMap::new(),
             unknown: 0,
             clock_set: None,
             history: Vec::new(),
@@ -194,6 +219,14 @@ impl World {
             state.rests.clear();
             state.began.clear();
             state.installed.clear();
+        });
+    }
+
+    /// Forgets what ends with one host of a fleet. The lanes of others go on.
+    pub(crate) fn member_ended(&self, host: u64) {
+        self.with(|state| {
+            state.in_flight.values_mut().for_each(|under_way| under_way.retain(|one| one.host != host));
+            state.installed.retain(|(of, _), _| *of != host);
         });
     }
 }

@@ -1,0 +1,78 @@
+//! Plan of a simulation of several hosts: that of one host, with a host for each action, and what happens to hosts.
+
+use crate::plan::{Action, Plan, PlannedStep};
+use rand::rngs::ChaCha12Rng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// Hosts that share the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlannedFleet {
+    /// Number of hosts.
+    pub(crate) hosts: usize,
+    /// Number of hosts that run at the beginning. The others join at the first action that happens at them.
+    pub(crate) first: usize,
+    /// Part of the hints that are lost.
+    pub(crate) unheard: f64,
+}
+
+/// Trouble of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostTrouble {
+    /// The process is killed, and starts again after the time.
+    Killed,
+    /// The process stands still.
+    Frozen,
+    /// The host does not reach the database.
+    CutOff,
+    /// No host reaches the database.
+    Outage,
+    /// The host gives away what it owns and stops, and starts again after the time.
+    Stopped,
+}
+
+impl Plan {
+    /// Draws a plan of one host to `hosts_max` hosts from a seed.
+    pub fn of_fleet(seed: u64, hosts_max: usize) -> Self {
+        let mut plan = Plan::of(seed);
+        let random = &mut ChaCha12Rng::seed_from_u64(seed ^ 0xf1ee7);
+        // Most plans have as many hosts as may be.
+        let hosts = if random.random_bool(0.6) { hosts_max } else { random.random_range(1..=hosts_max) };
+        let unheard = if random.random_bool(0.5) { 0.0 } else { random.random_range(0.0..=1.0) };
+        plan.fleet = Some(PlannedFleet { hosts, first: random.random_range(1..=hosts), unheard });
+        for step in &mut plan.steps {
+            step.host = random.random_range(0..hosts);
+            let is_of_process = matches!(step.action, Action::Crash | Action::Restart);
+            if is_of_process || random.random_bool(0.06) {
+                step.action = trouble(random);
+            }
+        }
+        // A burst, in which hosts change while much is under way.
+        let at_ms = random.random_range(5_000..60_000);
+        for _ in 0..random.random_range(0..20) {
+            let action = crate::plan::action(random);
+            if !matches!(action, Action::Crash | Action::Restart) {
+                let at_ms = at_ms + random.random_range(0..4_000);
+                plan.steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
+            }
+        }
+        plan.steps.sort_by_key(|step| step.at_ms);
+        plan
+    }
+}
+
+fn trouble(random: &mut ChaCha12Rng) -> Action {
+    let what = match random.random_range(0..20) {
+        0..6 => HostTrouble::Killed,
+        6..11 => HostTrouble::Frozen,
+        11..15 => HostTrouble::CutOff,
+        15 => HostTrouble::Outage,
+        _ => HostTrouble::Stopped,
+    };
+    // Shorter and longer than a lease.
+    let for_ms = match random.random_range(0..3) {
+        0 => random.random_range(0..1_000),
+        1 => random.random_range(1_000..7_000),
+        _ => random.random_range(7_000..25_000),
+    };
+    Action::OfHost { what, for_ms }
+}
