@@ -126,10 +126,11 @@ impl Membership {
                 return;
             }
             current.registration = None;
+            // Under the lock, so that what was read before cannot be owned afterwards.
+            self.host.claims.disown(ShardSet::ALL);
+            self.host.claims.ownership.clear();
         }
         tracing::warn!(host = registration.host, "the lease of this host has ended; it registers again");
-        self.host.claims.disown(ShardSet::ALL);
-        self.host.claims.ownership.clear();
         self.host.publish_ownership();
         self.wake.notify_one();
     }
@@ -256,13 +257,18 @@ impl Membership {
         Some(first.map_or(loaded, |first| loaded.min(first - 1)))
     }
 
-    /// Owns what the database says, as soon as no claim of an earlier ownership is left. Returns true if something changed.
+    /// Owns what the database says, as soon as no claim of an earlier ownership is left. Returns true if something changed. What was read
+    /// under an earlier registration says nothing.
     fn follow(&self, fleet: &FleetState, registration: Registration) -> bool {
+        let current = self.current.lock();
+        if current.registration != Some(registration) {
+            return false;
+        }
         let claims = &self.host.claims;
         let stored = fleet.of(registration.host);
         let owned = claims.ownership.shards();
         let lost = owned.without(&stored);
-        let gained = stored.without(&owned).without(&self.current.lock().giving);
+        let gained = stored.without(&owned).without(&current.giving);
         let gained = claims.without_claims(gained);
         if lost.is_empty() && gained.is_empty() {
             return false;
@@ -296,5 +302,25 @@ impl Membership {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_under_an_earlier_registration_is_not_owned() {
+        let membership = Membership::new(Arc::new(HostState::new().0));
+        let [first, second] = [1, 2].map(|epoch| Registration { host: 1, epoch });
+        let fleet = FleetState { owners: [(1, ShardSet::ALL)].into(), ..FleetState::default() };
+        membership.registered(first);
+        assert!(membership.follow(&fleet, first));
+        membership.lapse(first);
+        assert!(!membership.follow(&fleet, first));
+        membership.registered(second);
+        assert!(!membership.follow(&fleet, first));
+        assert!(membership.host.claims.ownership.shards().is_empty());
+        assert!(membership.follow(&fleet, second));
     }
 }
