@@ -7,6 +7,8 @@
 //! - A claim that is dropped, by a panic for example, releases its delivery, which is still due in the store.
 //! - A claim is valid as long as this host owns the subscription without a break ([`ownership`](crate::ownership)). One that is not valid
 //!   begins no attempt, but keeps its delivery from being claimed again until it ends: its attempt may be under way.
+//! - A page that begins while this host does not own the subscription claims nothing: a lane may go on for a moment after the ownership has
+//!   ended.
 //!
 //! # Theory of operation
 //! The store makes claims in two places. A transaction of intake claims the deliveries that it makes and that are due at once, before
@@ -75,19 +77,27 @@ pub(crate) struct Claims {
 const SUBSCRIPTIONS_KEPT: usize = 1_024;
 
 impl Claims {
-    /// Claims a delivery of a subscription that this host owns. No reader can have found it: it is new, and its transaction is not
-    /// committed.
-    pub(crate) fn claim_new(&self, delivery: DueDelivery) -> Claim {
+    /// Claims a delivery, if this host owns its subscription. No reader can have found it: it is new, and its transaction is not committed.
+    pub(crate) fn claim_new(&self, delivery: DueDelivery) -> Option<Claim> {
         let lane = self.lane(delivery.subscription);
-        lane.claim(delivery)
+        let period = self.owned_period(&lane, delivery.subscription)?;
+        lane.state.lock().claimed.insert(delivery.id);
+        Some(Claim { delivery, lane, period })
     }
 
     /// Begins a page. The page must be read after this call.
     pub(crate) fn begin_page(&self, subscription: SubscriptionId) -> ClaimPage {
         let lane = self.lane(subscription);
         lane.state.lock().pages += 1;
-        let period = lane.period.load(Ordering::SeqCst);
+        let period = self.owned_period(&lane, subscription);
         ClaimPage { lane, period }
+    }
+
+    /// Returns the present period of ownership. None: this host does not own the subscription. An ownership that ends meanwhile has begun
+    /// the next period.
+    fn owned_period(&self, lane: &LaneClaims, subscription: SubscriptionId) -> Option<u64> {
+        let period = lane.period.load(Ordering::SeqCst);
+        self.ownership.owns(subscription).then_some(period)
     }
 
     fn lane(&self, subscription: SubscriptionId) -> Arc<LaneClaims> {
@@ -146,12 +156,6 @@ struct LaneClaimsState {
 }
 
 impl LaneClaims {
-    fn claim(self: Arc<Self>, delivery: DueDelivery) -> Claim {
-        let period = self.period.load(Ordering::SeqCst);
-        self.state.lock().claimed.insert(delivery.id);
-        Claim { delivery, lane: self, period }
-    }
-
     fn end(&self, id: DeliveryId) {
         let mut state = self.state.lock();
         state.claimed.remove(&id);
@@ -165,8 +169,9 @@ impl LaneClaims {
 #[derive(Debug)]
 pub struct ClaimPage {
     lane: Arc<LaneClaims>,
-    /// Period of ownership in which it began: a page that was read before another host owned the subscription is of no use.
-    period: u64,
+    /// Period of ownership in which it began: a page that was read before another host owned the subscription is of no use. None: this
+    /// host did not own the subscription.
+    period: Option<u64>,
 }
 
 impl ClaimPage {
@@ -174,17 +179,18 @@ impl ClaimPage {
     /// its present state.
     pub fn is_free(&self, id: DeliveryId) -> bool {
         let state = self.lane.state.lock();
-        !state.claimed.contains(&id) && !state.ended.contains(&id)
+        self.period.is_some() && !state.claimed.contains(&id) && !state.ended.contains(&id)
     }
 
     /// Claims a delivery of the page, if it [is free](Self::is_free).
     pub(crate) fn claim(&self, delivery: DueDelivery) -> Option<Claim> {
+        let period = self.period?;
         let mut state = self.lane.state.lock();
         if state.ended.contains(&delivery.id) || !state.claimed.insert(delivery.id) {
             return None;
         }
         drop(state);
-        Some(Claim { delivery, lane: self.lane.clone(), period: self.period })
+        Some(Claim { delivery, lane: self.lane.clone(), period })
     }
 }
 

@@ -87,14 +87,11 @@ impl NewDelivery {
         let wait_ms = subscription.settings.retry.first_wait_ms();
         let new = NewDelivery::after(&subscription.tenant, event.id, subscription.id, DeliveryKind::Usual, wait_ms);
         // Only the store knows which delivery of an order is the next, and when a paused subscription goes on.
-        let is_due = wait_ms == 0
-            && subscription.settings.ordering.is_none()
-            && subscription.state == SubscriptionState::Active
-            && claims.ownership.owns(subscription.id);
-        if is_due {
-            new_deliveries.due.push(Due { claim: claims.claim_new(new.delivery.clone()), event: event.clone() });
-        } else {
-            new_deliveries.later.push(subscription.id);
+        let is_due =
+            wait_ms == 0 && subscription.settings.ordering.is_none() && subscription.state == SubscriptionState::Active;
+        match is_due.then(|| claims.claim_new(new.delivery.clone())).flatten() {
+            Some(claim) => new_deliveries.due.push(Due { claim, event: event.clone() }),
+            None => new_deliveries.later.push(subscription.id),
         }
         new
     }

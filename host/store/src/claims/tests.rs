@@ -68,7 +68,7 @@ impl ClaimsModel {
         match step {
             ClaimStep::Make => {
                 let delivery = self.delivery(DeliveryId::new(), 0);
-                self.uncommitted.push(self.claims.claim_new(delivery));
+                self.uncommitted.extend(self.claims.claim_new(delivery));
             }
             ClaimStep::End { commits } if !self.uncommitted.is_empty() => {
                 let claim = self.uncommitted.remove(0);
@@ -136,7 +136,7 @@ fn subscriptions_without_claims_are_forgotten() {
     let kept = model.delivery(DeliveryId::new(), 0);
     let id = kept.id;
     let subscription = kept.subscription;
-    let held = claims.claim_new(kept);
+    let held = claims.claim_new(kept).expect("it is owned");
     for _ in 0..3 * SUBSCRIPTIONS_KEPT {
         drop(claims.begin_page(SubscriptionId::new()));
     }
@@ -144,4 +144,21 @@ fn subscriptions_without_claims_are_forgotten() {
     assert!(!claims.begin_page(subscription).is_free(id), "a claim keeps its subscription");
     drop(held);
     assert!(claims.begin_page(subscription).is_free(id));
+}
+
+#[test]
+fn nothing_is_claimed_of_a_subscription_that_another_host_owns() {
+    let claims = Claims::default();
+    let delivery = ClaimsModel::default().delivery(DeliveryId::new(), 0);
+    let shard: ShardSet = [shard_of(delivery.subscription)].into_iter().collect();
+    claims.disown(shard);
+    assert!(claims.claim_new(delivery.clone()).is_none());
+    let page = claims.begin_page(delivery.subscription);
+    claims.ownership.add(shard, ShardSet::default());
+    // Another host may have attempted since then what the page shows.
+    assert!(!page.is_free(delivery.id) && page.claim(delivery.clone()).is_none());
+    let claim = claims.begin_page(delivery.subscription).claim(delivery).expect("it is owned");
+    assert!(claim.is_valid());
+    claims.disown(shard);
+    assert!(!claim.is_valid());
 }
