@@ -24,9 +24,6 @@ const CLOCK_SETTLES: Duration = Duration::from_secs(10);
 /// Part of a lease at its end in which a host begins no request, less what the clocks of two hosts differ by in a simulation.
 const LEASE_LEFT_MIN: Duration = Duration::from_millis(980);
 
-/// Difference between the clocks of two hosts: the longest step of a fleet.
-pub(crate) const CLOCKS_DIFFER_MAX: Duration = Duration::from_millis(10);
-
 /// Largest share that jitter adds to a delay of the schedule.
 const JITTER: f64 = 0.1;
 
@@ -114,7 +111,7 @@ fn as_owner(world: &World, host: u64, member: Option<&MemberView>, id: Subscript
 fn rate(state: &mut WorldState, subscription: &Subscription, now: Duration) -> Option<String> {
     let began = state.began.entry(subscription.id).or_default();
     let rate = subscription.settings.rate_per_s?;
-    began.retain(|at| now - *at <= Duration::from_secs(1));
+    began.retain(|at| now.saturating_sub(*at) <= Duration::from_secs(1));
     began.push(now);
     let most = 2 * rate as usize + 1 + subscription.settings.concurrency as usize;
     (began.len() > most).then(|| format!("{} requests began in a second, and rate_per_s is {rate}", began.len()))
@@ -137,7 +134,7 @@ fn of_stored(
         return Some(what);
     }
     // An operator may have ended it while its request was prepared; the store keeps its state then.
-    if stored.state == DeliveryState::Pending && stored.due_at_ms > now_ms() && !was_set {
+    if stored.state == DeliveryState::Pending && stored.due_at_ms > now_ms() + world.clocks_differ_ms && !was_set {
         return Some(format!("the delivery is due in {} ms", stored.due_at_ms - now_ms()));
     }
     order(world, subscription, seen, stored)
@@ -211,9 +208,8 @@ pub(crate) fn law(world: &World, tenant: &TenantId) {
     }
 }
 
-/// Checks the end of a simulation, when nothing is left to wait for: each promise was kept. `differ_ms`: difference between the clocks of
-/// hosts.
-pub(crate) fn at_the_end(world: &World, tenants: &[TenantId], differ_ms: i64) {
+/// Checks the end of a simulation, when nothing is left to wait for: each promise was kept.
+pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
     for tenant in tenants {
         law(world, tenant);
         for stored in world.disk.deliveries(tenant) {
@@ -226,7 +222,7 @@ pub(crate) fn at_the_end(world: &World, tenants: &[TenantId], differ_ms: i64) {
             }
             let (stopped, was_set) =
                 world.with(|state| (state.ended_at_ms.get(&stored.subscription).copied(), state.clock_set.is_some()));
-            let is_late = stopped.is_some_and(|at_ms| stored.id.made_at_ms() > at_ms + differ_ms)
+            let is_late = stopped.is_some_and(|at_ms| stored.id.made_at_ms() > at_ms + world.clocks_differ_ms)
                 && world.disk.subscription_state(stored.subscription) != Some(SubscriptionState::Active);
             if is_late && stored.kind == DeliveryKind::Usual && !was_set {
                 world.violate(format!("{} was made for a subscription that had been disabled", short(stored.id)));

@@ -8,7 +8,7 @@
 //! All clocks go equally fast. A process that is frozen stands still between two steps of its tasks, and never within one.
 
 use crate::actions::{At, act, repeat, tenant};
-use crate::checks::{self, CLOCKS_DIFFER_MAX};
+use crate::checks;
 use crate::host::{self, QUIET_MAX};
 use crate::machine::Machine;
 use crate::plan::{Action, HostTrouble, Plan, PlannedFleet, PlannedStep, TENANTS};
@@ -20,8 +20,8 @@ use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use std::time::Duration;
 
-/// Longest step while nothing happens but deliveries.
-const QUIET_STEP: Duration = Duration::from_millis(10);
+/// Longest step, in milliseconds.
+pub(crate) const STEP_MAX_MS: i64 = 10;
 
 /// Longest time that the beginning takes, and the actions of the end.
 const ACTIONS_MAX: Duration = Duration::from_secs(120);
@@ -38,6 +38,8 @@ struct Fleet<'p> {
     machines: Vec<Machine>,
     now: Duration,
     random: ChaCha12Rng,
+    /// Number of shards of each host, as the history has it.
+    shards: Vec<usize>,
     /// Rates of the faults of hosts that reach the database.
     rates: FaultRates,
 }
@@ -48,7 +50,8 @@ pub(crate) fn run(world: &World, plan: &Plan) -> u64 {
     let machines = (0..planned.hosts as u64).map(Machine::new).collect();
     let random = ChaCha12Rng::seed_from_u64(plan.seed ^ 0x57e9);
     let rates = FaultRates::default();
-    let mut fleet = Fleet { world, plan, planned, machines, now: Duration::ZERO, random, rates };
+    let shards = vec![0; planned.hosts];
+    let mut fleet = Fleet { world, plan, planned, machines, now: Duration::ZERO, random, shards, rates };
     world.clock.stand_at(Duration::ZERO);
     fleet.live();
     let lives = fleet.machines.iter().map(|machine| machine.lives).sum();
@@ -69,7 +72,7 @@ impl Fleet<'_> {
         }
         self.rates = self.plan.faults.rates(self.planned.unheard);
         for (number, step) in self.plan.steps.iter().enumerate() {
-            self.run_until(began + Duration::from_millis(step.at_ms), CLOCKS_DIFFER_MAX);
+            self.run_until(began + Duration::from_millis(step.at_ms));
             self.check();
             if !self.world.is_sound() {
                 return;
@@ -80,9 +83,9 @@ impl Fleet<'_> {
     }
 
     /// Lets all hosts run until a time.
-    fn run_until(&mut self, time: Duration, step_max: Duration) {
+    fn run_until(&mut self, time: Duration) {
         while self.now < time && self.world.is_sound() {
-            let step_ms = self.random.random_range(1..=step_max.as_millis() as u64);
+            let step_ms = self.random.random_range(1..=STEP_MAX_MS).unsigned_abs();
             let until = self.now + Duration::from_millis(step_ms);
             self.run_step(until);
         }
@@ -108,11 +111,17 @@ impl Fleet<'_> {
     }
 
     /// Checks what must be true between any two steps.
-    fn check(&self) {
+    fn check(&mut self) {
         (0..TENANTS).for_each(|number| checks::law(self.world, &tenant(number)));
         self.machines.iter().for_each(|machine| machine.check(self.world));
         if self.world.disk.has_two_owners() {
             self.world.violate("two hosts own a shard");
+        }
+        for (machine, noted) in self.machines.iter().zip(&mut self.shards) {
+            let owned = self.world.disk.shards_of(machine.number);
+            if std::mem::replace(noted, owned) != owned {
+                self.world.note(format!("host {} owns {owned} shards", machine.number));
+            }
         }
     }
 
@@ -179,12 +188,12 @@ impl Fleet<'_> {
     fn run_at_one<F: Future<Output = ()> + Send + 'static>(&mut self, work: impl FnOnce(At) -> F) {
         let end = self.now + ACTIONS_MAX;
         while self.serving(0).is_none() && self.now < end {
-            self.run_until(self.now + CLOCKS_DIFFER_MAX, CLOCKS_DIFFER_MAX);
+            self.run_until(self.now + Duration::from_millis(1));
         }
         let Some((machine, at)) = self.serving(0) else { return self.world.violate("no host serves") };
         let Some(task) = machine.spawn(work(at)) else { return };
         while !task.is_finished() && self.now < end && self.world.is_sound() {
-            self.run_until(self.now + CLOCKS_DIFFER_MAX, CLOCKS_DIFFER_MAX);
+            self.run_until(self.now + Duration::from_millis(1));
         }
     }
 
@@ -198,7 +207,7 @@ impl Fleet<'_> {
             machine.starts_at = Some(self.now);
         }
         // Actions and requests under way end first.
-        self.run_until(self.now + Duration::from_secs(30), QUIET_STEP);
+        self.run_until(self.now + Duration::from_secs(30));
         (0..self.machines.len()).for_each(|host| self.repeat_elsewhere(host));
         self.run_at_one(|at| async move {
             for number in 0..TENANTS {
@@ -209,12 +218,11 @@ impl Fleet<'_> {
         let tenants: Vec<TenantId> = (0..TENANTS).map(tenant).collect();
         let begun = self.now;
         while host::is_busy(self.world, &tenants) && self.world.is_sound() && self.now - begun < QUIET_MAX {
-            self.run_until(self.now + Duration::from_secs(5), QUIET_STEP);
+            self.run_until(self.now + Duration::from_secs(5));
             self.check();
         }
         if self.world.is_sound() {
-            let differ_ms = i64::try_from(CLOCKS_DIFFER_MAX.as_millis()).unwrap_or(i64::MAX);
-            checks::at_the_end(self.world, &tenants, differ_ms);
+            checks::at_the_end(self.world, &tenants);
         }
     }
 }

@@ -255,7 +255,7 @@ impl Host {
             self.check();
         }
         if self.world.is_sound() {
-            checks::at_the_end(&self.world, &tenants, 0);
+            checks::at_the_end(&self.world, &tenants);
         }
     }
 }

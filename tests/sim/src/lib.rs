@@ -7,10 +7,13 @@
 //! - A failing seed is shortened ([`shorten`]) to a plan that still fails, with its history.
 //!
 //! # Theory of operation
-//! A simulation is a sequence of lives of the host, each in a runtime of its own. A crash drops the runtime with all its tasks, wherever
+//! A simulation of one host is a sequence of its lives, each in a runtime of its own. A crash drops the runtime with all its tasks, wherever
 //! they wait; the tables in memory are what a disk would keep. The [`world`] outlives the host: senders that repeat a request until it
 //! is answered, receivers that check each request, and what was promised. At the end, everything works again, and every promise must
 //! be kept.
+//!
+//! Several hosts share the tables in memory ([`fleet`]). Each has a runtime of its own ([`machine`]), and they run in turns, for some
+//! milliseconds of the simulated time each. So a host can be frozen while its shards are taken over, and goes on as a zombie.
 //!
 //! # Limits
 //! The network and the plugins are models. SQLite is not simulated: the property tests of the store compare it with the tables in memory.
@@ -54,7 +57,7 @@ pub struct Run {
 /// If the runtime cannot be created.
 pub fn run(plan: &Plan) -> Run {
     let _seeded = chance::seed(plan.seed);
-    let world = World::new(plan.seed);
+    let world = World::new(plan.seed, if plan.fleet.is_some() { fleet::STEP_MAX_MS } else { 0 });
     let _entered = model_clock::enter(Some(world.clock.clone()));
     let lives = if plan.fleet.is_some() { fleet::run(&world, plan) } else { run_host(&world, plan) };
     world.with(|state| Run {
@@ -87,8 +90,25 @@ mod tests {
     /// Number of seeds of a test run. `cargo xtask sim` runs as many as wanted.
     const SEEDS: u64 = 200;
 
+    /// Maximum number of hosts of a fleet.
+    const HOSTS: usize = 3;
+
     #[test]
     fn the_guarantees_hold_whatever_a_seed_does() {
+        check(Plan::of, "");
+    }
+
+    #[test]
+    fn the_guarantees_hold_for_hosts_that_share_a_database() {
+        check(|seed| Plan::of_fleet(seed, HOSTS), " --hosts 3");
+    }
+
+    #[track_caller]
+    fn check(plan: impl Fn(u64) -> Plan + Sync, option: &str) {
+        let failure_of = &|seed: u64| {
+            let violation = run(&plan(seed)).violation?;
+            Some(format!("{violation}: cargo xtask sim --seed {seed}{option}"))
+        };
         let failing = std::thread::scope(|scope| {
             let halves = [0, 1].map(|half| scope.spawn(move || (half..SEEDS).step_by(2).find_map(failure_of)));
             halves.into_iter().find_map(|half| half.join().expect("no panic"))
@@ -96,38 +116,63 @@ mod tests {
         assert_eq!(failing, None);
     }
 
-    fn failure_of(seed: u64) -> Option<String> {
-        let violation = run(&Plan::of(seed)).violation?;
-        Some(format!("{violation}: cargo xtask sim --seed {seed}"))
-    }
-
     #[test]
     fn a_seed_gives_the_same_history_again() {
         for seed in 0..20 {
-            let [one, other] = [(), ()].map(|()| run(&Plan::of(seed)));
-            assert_eq!(one.history, other.history, "seed {seed}");
-            assert!(one.attempts > 0 || one.history.len() > 3, "seed {seed}");
+            for plan in [Plan::of(seed), Plan::of_fleet(seed, HOSTS)] {
+                let [one, other] = [(), ()].map(|()| run(&plan));
+                assert_eq!(one.history, other.history, "seed {seed}");
+                assert!(one.attempts > 0 || one.history.len() > 3, "seed {seed}");
+            }
         }
     }
 
     #[test]
     fn seeds_meet_every_kind_of_trouble() {
         let histories: String = (0..60).flat_map(|seed| run(&Plan::of(seed)).history).collect();
-        for trouble in [
-            "the host is killed",
-            "the host stops",
-            "the answer of the database was lost",
-            "the database cannot be reached",
-            "repeated: true",
-            "is Paused",
-            "is Disabled",
-            "is deleted",
-            "the clock is set",
-            "Hangs",
-            "Lies",
-            "Throttles",
-            "Answers(410)",
-        ] {
+        meets(
+            &histories,
+            &[
+                "the host is killed",
+                "the host stops",
+                "the answer of the database was lost",
+                "the database cannot be reached",
+                "repeated: true",
+                "is Paused",
+                "is Disabled",
+                "is deleted",
+                "the clock is set",
+                "Hangs",
+                "Lies",
+                "Throttles",
+                "Answers(410)",
+            ],
+        );
+    }
+
+    #[test]
+    fn fleets_meet_every_kind_of_trouble() {
+        let histories: String = (0..60).flat_map(|seed| run(&Plan::of_fleet(seed, HOSTS)).history).collect();
+        meets(
+            &histories,
+            &[
+                "host 1 is killed",
+                "host 1 is frozen",
+                "host 1 is cut off",
+                "no host reaches the database",
+                "host 2 has stopped",
+                "host 2 serves",
+                "from host 2",
+                "host 1 owns ",
+                "the answer of the database was lost",
+                "repeated: true",
+            ],
+        );
+    }
+
+    #[track_caller]
+    fn meets(histories: &str, troubles: &[&str]) {
+        for trouble in troubles {
             assert!(histories.contains(trouble), "{trouble:?} is in no history");
         }
     }

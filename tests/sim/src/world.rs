@@ -142,11 +142,13 @@ pub(crate) struct WorldState {
 pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     pub(crate) disk: MemoryDisk,
+    /// Largest difference between the clocks of two hosts, in milliseconds.
+    pub(crate) clocks_differ_ms: i64,
     state: Arc<Mutex<WorldState>>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, clocks_differ_ms: i64) -> Self {
         let state = WorldState {
             random: ChaCha12Rng::seed_from_u64(seed ^ 0x5eed),
             receivers: [ReceiverMode::Takes; RECEIVERS],
@@ -177,7 +179,12 @@ impl World {
             violation: None,
             attempts: 0,
         };
-        World { clock: Arc::new(SimClock::new()), disk: MemoryDisk::default(), state: Arc::new(Mutex::new(state)) }
+        World {
+            clock: Arc::new(SimClock::new()),
+            disk: MemoryDisk::default(),
+            clocks_differ_ms,
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// Reads or changes the state.

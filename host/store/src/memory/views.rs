@@ -71,6 +71,11 @@ impl MemoryDisk {
         self.tables().fleet.member(identity).is_some_and(|(.., shards)| shards.has(shard_of(subscription)))
     }
 
+    /// Returns the number of shards of the host with an identity.
+    pub fn shards_of(&self, identity: u64) -> usize {
+        self.tables().fleet.member(identity).map_or(0, |(.., shards)| shards.len())
+    }
+
     /// Returns true if two hosts own a shard.
     pub fn has_two_owners(&self) -> bool {
         self.tables().fleet.has_two_owners()
