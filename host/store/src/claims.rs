@@ -7,6 +7,8 @@
 //! - A claim that is dropped, by a panic for example, releases its delivery, which is still due in the store.
 //! - A claim is valid as long as this host owns the subscription without a break ([`ownership`](crate::ownership)). One that is not valid
 //!   begins no attempt, but keeps its delivery from being claimed again until it ends: its attempt may be under way.
+//! - After another host has taken over, the outcome of a claim that was made before is not recorded ([`Claims::is_void`]): the other host
+//!   may be attempting the same delivery, and counts the attempts.
 //! - A page that begins while this host does not own the subscription claims nothing: a lane may go on for a moment after the ownership has
 //!   ended.
 //!
@@ -41,6 +43,8 @@ pub struct Claim {
     lane: Arc<LaneClaims>,
     /// Period of ownership in which it was made.
     period: u64,
+    /// Number of takeovers from this host when it was made.
+    takeovers: u64,
 }
 
 impl Claim {
@@ -70,6 +74,8 @@ impl Drop for Claim {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     lanes: Mutex<HashMap<SubscriptionId, Arc<LaneClaims>>>,
+    /// Number of times that another host has taken over from this one.
+    takeovers: AtomicU64,
     pub(crate) ownership: Ownership,
 }
 
@@ -82,7 +88,7 @@ impl Claims {
         let lane = self.lane(delivery.subscription);
         let period = self.owned_period(&lane, delivery.subscription)?;
         lane.state.lock().claimed.insert(delivery.id);
-        Some(Claim { delivery, lane, period })
+        Some(Claim { delivery, lane, period, takeovers: self.takeovers.load(Ordering::SeqCst) })
     }
 
     /// Begins a page. The page must be read after this call.
@@ -90,7 +96,12 @@ impl Claims {
         let lane = self.lane(subscription);
         lane.state.lock().pages += 1;
         let period = self.owned_period(&lane, subscription);
-        ClaimPage { lane, period }
+        ClaimPage { lane, period, takeovers: self.takeovers.load(Ordering::SeqCst) }
+    }
+
+    /// Returns true if another host has taken over since a claim was made.
+    pub(crate) fn is_void(&self, claim: &Claim) -> bool {
+        claim.takeovers != self.takeovers.load(Ordering::SeqCst)
     }
 
     /// Returns the present period of ownership. None: this host does not own the subscription. An ownership that ends meanwhile has begun
@@ -121,6 +132,11 @@ impl Claims {
         for (_, lane) in self.lanes.lock().iter().filter(|(id, _)| shards.has(shard_of(**id))) {
             lane.period.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// Records that another host has taken over from this one.
+    pub(crate) fn note_takeover(&self) {
+        self.takeovers.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns how often the ownership of a subscription has ended.
@@ -172,6 +188,7 @@ pub struct ClaimPage {
     /// Period of ownership in which it began: a page that was read before another host owned the subscription is of no use. None: this
     /// host did not own the subscription.
     period: Option<u64>,
+    takeovers: u64,
 }
 
 impl ClaimPage {
@@ -190,7 +207,7 @@ impl ClaimPage {
             return None;
         }
         drop(state);
-        Some(Claim { delivery, lane: self.lane.clone(), period })
+        Some(Claim { delivery, lane: self.lane.clone(), period, takeovers: self.takeovers })
     }
 }
 
@@ -205,4 +222,4 @@ impl Drop for ClaimPage {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

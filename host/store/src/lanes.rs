@@ -2,6 +2,7 @@
 //!
 //! # Guarantees
 //! - An outcome that is recorded is durable when the function returns, and its claim has ended.
+//! - The outcome of a claim is dropped if another host has taken over since the claim was made: that host decides about the delivery.
 //! - An outcome that is not recorded leaves the claim to the caller, who can try again.
 
 use crate::audit::Actor;
@@ -99,6 +100,9 @@ impl Store {
     /// # Errors
     /// The claim is returned with the error, so that the caller can try again.
     pub async fn finish(&self, claim: Claim, record: Arc<AttemptRecord>) -> Result<(), Box<Unfinished>> {
+        if self.state.claims.is_void(&claim) {
+            return Ok(());
+        }
         Unfinished::unless(self.record(claim.delivery(), record).await, claim)
     }
 
@@ -115,6 +119,9 @@ impl Store {
     /// # Errors
     /// The claim is returned with the error, as by [`Store::finish`].
     pub async fn give_up(&self, claim: Claim, reason: Reason) -> Result<(), Box<Unfinished>> {
+        if self.state.claims.is_void(&claim) {
+            return Ok(());
+        }
         Unfinished::unless(self.backend.give_up(claim.delivery(), reason).await, claim)
     }
 

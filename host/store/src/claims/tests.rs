@@ -46,6 +46,11 @@ struct ClaimsModel {
     held: Vec<Claim>,
 }
 
+/// Returns a delivery of a new subscription.
+pub(crate) fn any_delivery() -> DueDelivery {
+    ClaimsModel::default().delivery(DeliveryId::new(), 0)
+}
+
 impl ClaimsModel {
     fn subscription(&mut self) -> SubscriptionId {
         *self.subscription.get_or_insert_with(SubscriptionId::new)
@@ -149,7 +154,7 @@ fn subscriptions_without_claims_are_forgotten() {
 #[test]
 fn nothing_is_claimed_of_a_subscription_that_another_host_owns() {
     let claims = Claims::default();
-    let delivery = ClaimsModel::default().delivery(DeliveryId::new(), 0);
+    let delivery = any_delivery();
     let shard: ShardSet = [shard_of(delivery.subscription)].into_iter().collect();
     claims.disown(shard);
     assert!(claims.claim_new(delivery.clone()).is_none());

@@ -49,6 +49,8 @@ pub(crate) struct Membership {
 pub(super) struct Current {
     /// None: the lease has ended.
     registration: Option<Registration>,
+    /// The registration before, if there was one.
+    before: Option<Registration>,
     /// Registration under which the catalog was loaded, and the last change that it shows.
     loaded: Option<(Registration, i64)>,
     /// Changes of plugins that were loaded, but are not in force.
@@ -142,9 +144,15 @@ impl Membership {
         }
     }
 
-    /// Begins a registration.
+    /// Begins a registration. If another host has taken over since the one before, claims of that time are void: a takeover raises the
+    /// epoch as well.
     pub(crate) fn registered(&self, registration: Registration) {
         let mut current = self.current.lock();
+        let next = |before: Registration| Registration { epoch: before.epoch + 1, ..before };
+        if current.before.is_some_and(|before| next(before) != registration) {
+            self.host.claims.note_takeover();
+        }
+        current.before = Some(registration);
         current.registration = Some(registration);
         current.since = clock::since_boot();
         current.not_in_force.clear();
@@ -322,5 +330,18 @@ mod tests {
         assert!(!membership.follow(&fleet, first));
         assert!(membership.host.claims.ownership.shards().is_empty());
         assert!(membership.follow(&fleet, second));
+    }
+
+    #[test]
+    fn claims_are_void_after_a_takeover_but_not_after_an_outage() {
+        let membership = Membership::new(Arc::new(HostState::new().0));
+        let claims = &membership.host.claims;
+        membership.registered(Registration { host: 1, epoch: 1 });
+        claims.ownership.add(ShardSet::ALL, ShardSet::default());
+        let claim = claims.claim_new(crate::claims::tests::any_delivery()).expect("it is owned");
+        membership.registered(Registration { host: 1, epoch: 2 });
+        assert!(!claims.is_void(&claim));
+        membership.registered(Registration { host: 1, epoch: 4 });
+        assert!(claims.is_void(&claim));
     }
 }
