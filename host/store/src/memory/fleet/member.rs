@@ -213,6 +213,10 @@ impl FleetDatabase for MemoryMember {
 
     async fn give(&self, from: Registration, to: i16, shards: ShardSet) -> Result<(), StoreError> {
         let give = move |tables: &mut MemoryTables| {
+            // The transaction may run after the host has registered again, and begun to attempt what it was about to give.
+            if tables.fleet.is_fenced(from) {
+                return Err(StoreError::Unavailable);
+            }
             tables.fleet.give(from.host, to, shards);
             Ok(())
         };

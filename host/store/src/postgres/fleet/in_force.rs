@@ -10,6 +10,7 @@ use crate::backend::fleet::{FleetBackend, PluginChange};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Maximum duration of the wait. A lease of a host that does not answer ends earlier.

@@ -29,7 +29,8 @@ pub(super) async fn read(connection: &Connection) -> Result<FleetState, StoreErr
     Ok(state)
 }
 
-/// Gives shards of a host to another one, within a transaction of its writer.
+/// Gives shards of a host to another one, within a transaction of its writer. Does nothing if the host has registered again meanwhile: it
+/// may have begun to attempt what it was about to give.
 pub(super) async fn give(
     connection: &Connection,
     from: Registration,
@@ -38,6 +39,6 @@ pub(super) async fn give(
 ) -> Result<(), StoreError> {
     let shards: Vec<i16> = shards.iter().map(i16::from).collect();
     let sql = "UPDATE shards SET owner = $2, taken_over_at = NULL WHERE owner = $1 AND shard = ANY ($3)
-                 AND EXISTS (SELECT 1 FROM hosts WHERE host = $2)";
-    connection.execute(sql, &[&from.host, &to, &shards]).await.map(drop)
+                 AND EXISTS (SELECT 1 FROM hosts WHERE host = $2) AND EXISTS (SELECT 1 FROM fences WHERE host = $1 AND epoch = $4)";
+    connection.execute(sql, &[&from.host, &to, &shards, &from.epoch]).await.map(drop)
 }
