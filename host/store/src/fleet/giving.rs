@@ -32,6 +32,7 @@ impl Membership {
         }
         let mut current = self.current.lock();
         current.giving = current.giving.without(&shards);
+        current.given = current.given.with(&shards);
     }
 
     fn stop_attempts(&self, shards: ShardSet) {

@@ -59,6 +59,8 @@ pub(super) struct Current {
     since: Duration,
     /// Shards that are being given.
     pub(super) giving: ShardSet,
+    /// Shards whose giving has ended since the last read of the fleet began, which may show them as they were before.
+    pub(super) given: ShardSet,
 }
 
 /// Last renewal of the lease: by which registration, when, and with which change in force.
@@ -238,6 +240,7 @@ impl Membership {
             }
             renewal.0 = Some((registration, clock::since_boot(), shown));
         }
+        self.current.lock().given = ShardSet::default();
         let fleet = database.read().await?;
         self.note_others(&fleet, registration);
         if self.loaded(registration).is_none_or(|loaded| loaded < fleet.generation) {
@@ -276,7 +279,7 @@ impl Membership {
         let stored = fleet.of(registration.host);
         let owned = claims.ownership.shards();
         let lost = owned.without(&stored);
-        let gained = stored.without(&owned).without(&current.giving);
+        let gained = stored.without(&owned).without(&current.giving.with(&current.given));
         let gained = claims.without_claims(gained);
         if lost.is_empty() && gained.is_empty() {
             return false;
@@ -343,5 +346,17 @@ mod tests {
         assert!(!claims.is_void(&claim));
         membership.registered(Registration { host: 1, epoch: 4 });
         assert!(claims.is_void(&claim));
+    }
+
+    #[test]
+    fn what_was_read_before_shards_were_given_is_not_owned() {
+        let membership = Membership::new(Arc::new(HostState::new().0));
+        let registration = Registration { host: 1, epoch: 1 };
+        membership.registered(registration);
+        let fleet = FleetState { owners: [(1, ShardSet::ALL)].into(), ..FleetState::default() };
+        let given: ShardSet = [3, 4].into_iter().collect();
+        membership.current.lock().given = given;
+        assert!(membership.follow(&fleet, registration));
+        assert_eq!(membership.host.claims.ownership.shards(), ShardSet::ALL.without(&given));
     }
 }
