@@ -185,14 +185,14 @@ mod tests {
         }
     }
 
-    struct BurstyReceiver {
+    struct LimitedBucket {
         rate_per_s: f64,
         size: f64,
         tokens: f64,
         last_s: f64,
     }
 
-    impl Limiter for BurstyReceiver {
+    impl Limiter for LimitedBucket {
         fn takes(&mut self, at_s: f64) -> bool {
             self.tokens = (self.tokens + (at_s - self.last_s) * self.rate_per_s).min(self.size);
             self.last_s = at_s;
@@ -255,7 +255,7 @@ mod tests {
         for rate_per_s in [10.0, 20.0, 100.0] {
             for pause_s in [0.0, 1.0] {
                 for size in [1.0, 5.0, rate_per_s] {
-                    let mut bucket = BurstyReceiver { rate_per_s, size, tokens: 0.0, last_s: 0.0 };
+                    let mut bucket = LimitedBucket { rate_per_s, size, tokens: 0.0, last_s: 0.0 };
                     check(minute(&mut bucket, rate_per_s, pause_s));
                 }
             }

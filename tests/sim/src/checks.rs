@@ -61,7 +61,6 @@ pub(crate) fn request_begins(
         under_way.push(UnderWay { delivery, host: term.host, member: member.flatten(), ends_at });
         let many = under_way.iter().filter(|one| !is_repeatable(one)).count();
         let most = state.concurrency.get(&subscription.id).copied().unwrap_or(u32::MAX);
-        let broken = state.failures.get(&subscription.id).copied().unwrap_or_default();
         if overlaps {
             return Some("two attempts of one delivery are under way".to_owned());
         }
@@ -72,21 +71,7 @@ pub(crate) fn request_begins(
         if many > most as usize {
             return Some(format!("{many} requests are under way, and concurrency is {most}"));
         }
-        // The breaker also counts refusals that throttle, so it may have opened up to a deadline earlier.
-        let is_open = (broken.at + UNDER_WAY_MAX..broken.at + OPEN_MIN / 2).contains(&now);
-        if broken.count >= FAILURES_MAX && is_open && broken.receiver == receiver {
-            return Some(format!(
-                "a request begins {} ms after {} failures",
-                (now - broken.at).as_millis(),
-                broken.count
-            ));
-        }
-        let rests = state.rests.get(&subscription.id);
-        let asked = rests.filter(|rest| rest.receiver == receiver);
-        if asked.is_some_and(|rest| (rest.from + ANSWER_HEARD..rest.to).contains(&now)) {
-            return Some("a request begins in the pause that the receiver asked for".to_owned());
-        }
-        rate(state, subscription, now)
+        pauses(state, subscription, receiver, now).or_else(|| rate(state, subscription, now))
     });
     let found = found.or_else(|| match &stored {
         None => Some("a delivery is attempted that is not stored".to_owned()),
@@ -104,6 +89,22 @@ fn as_owner(world: &World, host: u64, member: Option<&MemberView>, id: Subscript
         return Some(format!("a request begins {} ms before the end of the lease", member.lease_left.as_millis()));
     }
     (!world.disk.owns(host, id)).then(|| "a request begins at a host that does not own the subscription".to_owned())
+}
+
+/// Checks the pauses of a lane: while its circuit breaker is open, and when the receiver asked for one.
+fn pauses(state: &WorldState, subscription: &Subscription, receiver: usize, now: Duration) -> Option<String> {
+    let broken = state.failures.get(&subscription.id).copied().unwrap_or_default();
+    // The breaker also counts refusals that throttle, so it may have opened up to a deadline earlier.
+    let is_open = (broken.at + UNDER_WAY_MAX..broken.at + OPEN_MIN / 2).contains(&now);
+    if broken.count >= FAILURES_MAX && is_open && broken.receiver == receiver {
+        return Some(format!("a request begins {} ms after {} failures", (now - broken.at).as_millis(), broken.count));
+    }
+    let rests = state.rests.get(&subscription.id);
+    let asked = rests.filter(|rest| rest.receiver == receiver);
+    if asked.is_some_and(|rest| (rest.from + ANSWER_HEARD..rest.to).contains(&now)) {
+        return Some("a request begins in the pause that the receiver asked for".to_owned());
+    }
+    None
 }
 
 /// Checks `rate_per_s`: a bucket that holds the tokens of one second. It counts attempts when they begin, and requests of attempts whose

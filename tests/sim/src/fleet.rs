@@ -23,6 +23,10 @@ use std::time::Duration;
 /// Longest step, in milliseconds.
 pub(crate) const STEP_MAX_MS: i64 = 10;
 
+/// Time after which all leases have ended, and time for which nobody takes over after an outage of this length.
+const LEASES_END: Duration = Duration::from_millis(5_100);
+const CALM_MIN: Duration = Duration::from_millis(4_900);
+
 /// Longest time that the beginning takes, and the actions of the end.
 const ACTIONS_MAX: Duration = Duration::from_secs(120);
 
@@ -38,6 +42,8 @@ struct Fleet<'p> {
     machines: Vec<Machine>,
     now: Duration,
     random: ChaCha12Rng,
+    /// End of the last outage, and the number of takeovers before it.
+    outage: Option<(Duration, u64)>,
     /// Number of shards of each host, as the history has it.
     shards: Vec<usize>,
     /// Rates of the faults of hosts that reach the database.
@@ -51,7 +57,7 @@ pub(crate) fn run(world: &World, plan: &Plan) -> u64 {
     let random = ChaCha12Rng::seed_from_u64(plan.seed ^ 0x57e9);
     let rates = FaultRates::default();
     let shards = vec![0; planned.hosts];
-    let mut fleet = Fleet { world, plan, planned, machines, now: Duration::ZERO, random, shards, rates };
+    let mut fleet = Fleet { world, plan, planned, machines, now: Duration::ZERO, random, outage: None, shards, rates };
     world.clock.stand_at(Duration::ZERO);
     fleet.live();
     let lives = fleet.machines.iter().map(|machine| machine.lives).sum();
@@ -108,6 +114,14 @@ impl Fleet<'_> {
         }
         self.now = until;
         self.world.clock.stand_at(until);
+        if let Some((end, takeovers)) = self.outage.filter(|(end, _)| until < *end + CALM_MIN) {
+            let found = self.world.disk.takeovers();
+            if now <= end {
+                self.outage = Some((end, found));
+            } else if found != takeovers {
+                self.world.violate("a host takes over from another one right after an outage");
+            }
+        }
     }
 
     /// Checks what must be true between any two steps.
@@ -171,6 +185,11 @@ impl Fleet<'_> {
             HostTrouble::Outage => {
                 self.world.note(format!("no host reaches the database for {} ms", time.as_millis()));
                 self.machines.iter_mut().for_each(|machine| machine.cut_until = machine.cut_until.max(until));
+                if time > LEASES_END {
+                    let takeovers = self.world.disk.takeovers();
+                    let ends = self.machines.iter().map(|machine| machine.cut_until);
+                    self.outage = ends.min().map(|end| (end, takeovers));
+                }
             }
         }
         self.repeat_elsewhere(host);

@@ -220,7 +220,8 @@ async fn follow_plugins(at: At, mut changes: mpsc::UnboundedReceiver<PluginChang
     while let Some(change) = changes.recv().await {
         for tenant in change.tenants.clone() {
             loop {
-                let (at_too, of) = (at.clone(), tenant.clone());
+                let at_too = at.clone();
+                let of = tenant.clone();
                 let install = move |store: Arc<Store>| async move {
                     let plugins = store.tenant_plugins(of.clone()).await?;
                     at_too.world.with(|state| {

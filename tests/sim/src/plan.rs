@@ -2,7 +2,6 @@
 //!
 //! A plan is data, so that a failing one can be shortened: a part of it is another plan.
 
-pub(crate) use crate::plan_fleet::{HostTrouble, PlannedFleet};
 use hookloom_model::event::Module;
 use hookloom_store::memory::FaultRates;
 use rand::rngs::ChaCha12Rng;
@@ -39,6 +38,32 @@ pub struct Plan {
     pub(crate) retention_s: u64,
     /// Hosts that share the database. None: one host, which has the database for itself.
     pub(crate) fleet: Option<PlannedFleet>,
+}
+
+/// Hosts that share the database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlannedFleet {
+    /// Number of hosts.
+    pub(crate) hosts: usize,
+    /// Number of hosts that run at the beginning. The others join at the first action that happens at them.
+    pub(crate) first: usize,
+    /// Part of the hints that are lost.
+    pub(crate) unheard: f64,
+}
+
+/// Trouble of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostTrouble {
+    /// The process is killed, and starts again after the time.
+    Killed,
+    /// The process stands still.
+    Frozen,
+    /// The host does not reach the database.
+    CutOff,
+    /// No host reaches the database.
+    Outage,
+    /// The host gives away what it owns and stops, and starts again after the time.
+    Stopped,
 }
 
 /// Faults of the database.

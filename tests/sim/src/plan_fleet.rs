@@ -1,34 +1,8 @@
 //! Plan of a simulation of several hosts: that of one host, with a host for each action, and what happens to hosts.
 
-use crate::plan::{Action, Plan, PlannedStep};
+use crate::plan::{Action, HostTrouble, Plan, PlannedFleet, PlannedStep, action};
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
-
-/// Hosts that share the database.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlannedFleet {
-    /// Number of hosts.
-    pub(crate) hosts: usize,
-    /// Number of hosts that run at the beginning. The others join at the first action that happens at them.
-    pub(crate) first: usize,
-    /// Part of the hints that are lost.
-    pub(crate) unheard: f64,
-}
-
-/// Trouble of a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HostTrouble {
-    /// The process is killed, and starts again after the time.
-    Killed,
-    /// The process stands still.
-    Frozen,
-    /// The host does not reach the database.
-    CutOff,
-    /// No host reaches the database.
-    Outage,
-    /// The host gives away what it owns and stops, and starts again after the time.
-    Stopped,
-}
 
 impl Plan {
     /// Draws a plan of one host to `hosts_max` hosts from a seed.
@@ -49,7 +23,7 @@ impl Plan {
         // A burst, in which hosts change while much is under way.
         let at_ms = random.random_range(5_000..60_000);
         for _ in 0..random.random_range(0..20) {
-            let action = crate::plan::action(random);
+            let action = action(random);
             if !matches!(action, Action::Crash | Action::Restart) {
                 let at_ms = at_ms + random.random_range(0..4_000);
                 plan.steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
@@ -64,8 +38,8 @@ fn trouble(random: &mut ChaCha12Rng) -> Action {
     let what = match random.random_range(0..20) {
         0..6 => HostTrouble::Killed,
         6..11 => HostTrouble::Frozen,
-        11..15 => HostTrouble::CutOff,
-        15 => HostTrouble::Outage,
+        11..14 => HostTrouble::CutOff,
+        14..16 => HostTrouble::Outage,
         _ => HostTrouble::Stopped,
     };
     // Shorter and longer than a lease.

@@ -150,8 +150,8 @@ impl Membership {
     /// epoch as well.
     pub(crate) fn registered(&self, registration: Registration) {
         let mut current = self.current.lock();
-        let next = |before: Registration| Registration { epoch: before.epoch + 1, ..before };
-        if current.before.is_some_and(|before| next(before) != registration) {
+        let next = current.before.map(|before| Registration { epoch: before.epoch + 1, ..before });
+        if next.is_some_and(|next| next != registration) {
             self.host.claims.note_takeover();
         }
         current.before = Some(registration);

@@ -2,7 +2,8 @@
 
 use super::Memory;
 use super::share::{record, within_share};
-use super::tables::{KeyRow, LinkRow, MemoryTables, SessionRow, TokenRow, delete_where};
+use super::sorted_table::delete_where;
+use super::tables::{KeyRow, LinkRow, MemoryTables, SessionRow, TokenRow};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::access::{CredentialBackend, CredentialHash, EXPIRED, PER_KEY_MAX, SessionBackend};

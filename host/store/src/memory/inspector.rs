@@ -4,7 +4,8 @@ mod rejected;
 
 use super::Memory;
 use super::share::{record, within_share};
-use super::tables::{MemoryTables, StoredBin, delete_where};
+use super::sorted_table::delete_where;
+use super::tables::{MemoryTables, StoredBin};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::inspector::{

@@ -1,6 +1,7 @@
 //! MemoryTables of the backend in memory.
 
-use super::fleet::FleetTables;
+use super::fleet_tables::FleetTables;
+use super::sorted_table::SortedTable;
 use crate::backend::access::CredentialHash;
 use crate::backend::changes::Change;
 use crate::backend::deliveries::Pruned;
@@ -17,12 +18,8 @@ use hookloom_model::figures::Figures;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinRequest};
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
-use rpds::RedBlackTreeMapSync;
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// Table, sorted by its key. A copy costs nothing.
-pub(super) type SortedTable<K, V> = RedBlackTreeMapSync<K, V>;
 
 /// All tables.
 #[derive(Clone, Default)]
@@ -230,16 +227,4 @@ impl MemoryTables {
         let subscriptions = self.subscriptions.values().map(|row| row.subscription.clone());
         catalog.put_subscriptions(subscriptions.filter(|one| catalog.tenant(&one.tenant).is_some()).collect());
     }
-}
-
-/// Deletes the rows that match, and returns their number.
-pub(super) fn delete_where<K: Clone + Ord, V>(
-    table: &mut SortedTable<K, V>,
-    matches: impl Fn(&K, &V) -> bool,
-) -> usize {
-    let found: Vec<K> = table.iter().filter(|(key, row)| matches(key, row)).map(|(key, _)| key.clone()).collect();
-    for key in &found {
-        table.remove_mut(key);
-    }
-    found.len()
 }

@@ -76,6 +76,11 @@ impl MemoryDisk {
         self.tables().fleet.member(identity).map_or(0, |(.., shards)| shards.len())
     }
 
+    /// Returns the number of takeovers so far.
+    pub fn takeovers(&self) -> u64 {
+        self.tables().fleet.takeovers
+    }
+
     /// Returns true if two hosts own a shard.
     pub fn has_two_owners(&self) -> bool {
         self.tables().fleet.has_two_owners()

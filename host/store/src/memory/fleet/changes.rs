@@ -10,21 +10,12 @@
 use crate::catalog::Catalog;
 use crate::fleet::{Membership, Registration};
 use crate::host_state::HostState;
-use crate::memory::tables::{MemoryTables, SortedTable};
+use crate::memory::fleet_tables::FleetChange;
+use crate::memory::sorted_table::SortedTable;
+use crate::memory::tables::MemoryTables;
 use hookloom_model::subscription::{SubscriptionId, Tenant, TenantId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Change that other hosts load.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::memory) enum FleetChange {
-    Tenant(TenantId),
-    Credentials,
-    Subscription(TenantId, SubscriptionId),
-    /// An operator changed deliveries of the subscription.
-    Lane(SubscriptionId),
-    Plugins(TenantId),
-}
 
 /// Returns the keys of rows that were added, removed or changed.
 fn changed<'t, K: Ord + Clone + 't, V>(
