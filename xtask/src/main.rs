@@ -52,8 +52,9 @@ cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
 cargo xtask soak interference [--row R]
                            measure what an honest tenant notices of attacks by others, and print a table
-cargo xtask sim [--seeds N] [--seed S]
-                           simulate the dispatcher: many seeds with progress, or one with its history
+cargo xtask sim [--seeds N] [--seed S] [--hosts N]
+                           simulate the dispatcher: many seeds with progress, or one with its history; with up to N hosts that
+                           share a database
 cargo xtask mutations [NAME]
                            break the host in small ways, and count the seeds in which the simulation finds each
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;

@@ -3,6 +3,8 @@
 //! A mutation replaces one text of one file by another. They are applied to a copy of the last commit, one after the other, and the
 //! simulation runs until a seed fails.
 
+mod fleet;
+
 use crate::{Failure, cargo, root, run as run_command, say};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,10 +17,17 @@ struct Mutation {
     file: &'static str,
     old: &'static str,
     new: &'static str,
+    /// Maximum number of hosts that share the database in the simulation. None: one host has it for itself.
+    hosts: Option<u8>,
 }
 
 const fn mutation(name: &'static str, file: &'static str, old: &'static str, new: &'static str) -> Mutation {
-    Mutation { name, file, old, new }
+    Mutation { name, file, old, new, hosts: None }
+}
+
+/// Returns the mutations of one host and of a fleet.
+fn all() -> impl Iterator<Item = &'static Mutation> {
+    MUTATIONS.iter().chain(&fleet::MUTATIONS)
 }
 
 const MEMORY: &str = "host/store/src/memory.rs";
@@ -32,7 +41,7 @@ const FLOW: &str = "host/deliver/src/flow_control.rs";
 const TASK: &str = "host/deliver/src/task.rs";
 const RETRY: &str = "host/model/src/retry.rs";
 
-/// All mutations.
+/// Mutations of one host.
 const MUTATIONS: [Mutation; 33] = [
     mutation(
         "a commit is skipped now and then, and answered",
@@ -55,8 +64,8 @@ const MUTATIONS: [Mutation; 33] = [
     mutation(
         "a fresh delivery is queued without its claim",
         CLAIMS,
-        "        lane.state.lock().claimed.insert(delivery.id);\n",
-        "",
+        "        lane.state.lock().claimed.insert(delivery.id);\n        Some",
+        "        Some",
     ),
     mutation(
         "a claim is released before its outcome is recorded",
@@ -163,8 +172,8 @@ const MUTATIONS: [Mutation; 33] = [
     mutation(
         "the rate of a subscription is ignored",
         FLOW,
-        "        match rate_per_s {\n            None => Admission::Allow,",
-        "        match rate_per_s.filter(|rate| *rate > 1_000_000) {\n            None => Admission::Allow,",
+        "        self.bucket.take();",
+        "        self.bucket = TokenBucket::default();",
     ),
     mutation(
         "the pause that a receiver asks for is ignored",
@@ -193,8 +202,8 @@ const MUTATIONS: [Mutation; 33] = [
     mutation(
         "a prepared request is sent although its subscription was paused meanwhile",
         TASK,
-        "    unchanged && retry::too_old_by_now",
-        "    (unchanged || !unchanged) && retry::too_old_by_now",
+        "    is_owned && unchanged && retry::too_old_by_now",
+        "    is_owned && (unchanged || !unchanged) && retry::too_old_by_now",
     ),
     mutation(
         "a prepared request is sent although its receiver needs a pause since then",
@@ -255,7 +264,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     remove(&copy);
     run_command(git().args(["worktree", "add", "--force", "--detach"]).arg(&copy).arg("HEAD"))?;
     let mut missed = Vec::new();
-    for one in MUTATIONS.iter().filter(|one| one.name.contains(filter)) {
+    for one in all().filter(|one| one.name.contains(filter)) {
         let found = try_one(&copy, one)?;
         let text = match &found {
             Some(Found { seed: Some(seed), violation }) => format!("seed {seed:>4}: {violation}"),
@@ -297,7 +306,7 @@ fn try_one(copy: &Path, one: &Mutation) -> Result<Option<Found>, Failure> {
         .args(["build", "--quiet", "-p", "hookloom-sim"])
         .status();
     let found = match built {
-        Ok(status) if status.success() => simulate(&root().join("target/debug/hookloom-sim")),
+        Ok(status) if status.success() => simulate(&root().join("target/debug/hookloom-sim"), one.hosts),
         _ => Err(format!("{:?} does not compile", one.name)),
     };
     write(&path, &text)?;
@@ -308,11 +317,14 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn simulate(program: &PathBuf) -> Result<Option<Found>, Failure> {
+fn simulate(program: &PathBuf, hosts: Option<u8>) -> Result<Option<Found>, Failure> {
     // The time of all waits together, without a look at a clock.
     let mut waited = Duration::ZERO;
     let mut simulation = Command::new(program);
     simulation.args(["--whole", "--seeds", &SEEDS.to_string()]).stdout(Stdio::piped()).stderr(Stdio::null());
+    if let Some(hosts) = hosts {
+        simulation.args(["--hosts", &hosts.to_string()]);
+    }
     let mut child = simulation.spawn().map_err(|error| format!("the simulation does not start: {error}"))?;
     let output = child.stdout.take().map(|output| std::thread::spawn(|| std::io::read_to_string(output)));
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
@@ -335,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_text_of_each_mutation_is_once_in_its_file() {
-        for one in &MUTATIONS {
+        for one in all() {
             let text = std::fs::read_to_string(root().join(one.file)).expect(one.file);
             assert_eq!(text.matches(one.old).count(), 1, "{}: {:?}", one.name, one.old);
             assert_ne!(one.old, one.new, "{}", one.name);
