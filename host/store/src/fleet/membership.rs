@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! - A host owns what it has read itself, and only after no claim of an earlier ownership is left.
-//! - A host takes over from others only after it has held its own lease for as long as a lease lasts. So hosts that find the database
+//! - A host that has registered owns nothing before it has loaded the changes whose answers did not wait for it.
+//! - A host takes over from others only after it has renewed its own lease for as long as a lease lasts. So hosts that find the database
 //!   again after an outage do not take over from each other.
 //! - An ended lease is never renewed: the host registers again and loads the catalog.
 
@@ -20,9 +21,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
 
 /// Interval in which a lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Time without a renewal after which the database counts as having been away.
+const INTERRUPTED: Duration = Duration::from_secs(2);
 
 /// Interval in which the catalog's generation is read.
 pub(crate) const POLL: Duration = Duration::from_millis(200);
@@ -40,7 +45,7 @@ pub(crate) struct Membership {
     /// Wakes the task: something was loaded, or a hint came.
     pub(crate) wake: Notify,
     pub(super) leaves: AtomicBool,
-    /// True while another host has a lease.
+    /// True while another host is registered, so that it may write.
     pub(crate) has_others: Arc<AtomicBool>,
 }
 
@@ -55,7 +60,10 @@ pub(super) struct Current {
     loaded: Option<(Registration, i64)>,
     /// Changes of plugins that were loaded, but are not in force.
     not_in_force: BTreeSet<i64>,
-    /// Time of the registration, by the steady clock.
+    /// Last change that was made before changes had to wait for this host. It owns nothing before it has loaded that one. None: changes
+    /// do not wait for it yet.
+    awaited_after: Option<i64>,
+    /// Time since which the lease was renewed without an interruption, by the steady clock.
     since: Duration,
     /// Shards that are being given.
     pub(super) giving: ShardSet,
@@ -116,12 +124,6 @@ impl Membership {
         self.wake.notify_one();
     }
 
-    /// Returns the number of this host and the last change that it has made or loaded.
-    pub(crate) fn shown_here(&self) -> Option<(i16, i64)> {
-        let current = self.current.lock();
-        current.loaded.map(|(registration, generation)| (registration.host, generation))
-    }
-
     /// Ends the ownership of everything, because the lease has ended or this host was taken over.
     pub(crate) fn lapse(&self, registration: Registration) {
         {
@@ -158,6 +160,7 @@ impl Membership {
         current.registration = Some(registration);
         current.since = clock::since_boot();
         current.not_in_force.clear();
+        current.awaited_after = None;
         current.giving = ShardSet::default();
     }
 
@@ -182,23 +185,32 @@ impl Membership {
         if self.renew(database, registration).await? {
             let fleet = database.read().await?;
             self.note_others(&fleet, registration);
-            self.follow(&fleet, registration);
+            if self.shown(registration).is_some() && self.may_own(&fleet, registration) {
+                self.follow(&fleet, registration);
+            }
         }
         Ok(())
     }
 
     /// Follows the hints of other hosts, until their channel is closed.
     pub(crate) async fn follow_hints(&self, mut hints: mpsc::UnboundedReceiver<Hint>) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let hint = tokio::time::timeout(LOOK_EVERY, hints.recv()).await;
+            // A look is due also while hints arrive: the host that should have sent one may have ended before.
+            let hint = tokio::select! {
+                biased;
+                _ = look.tick() => Some(Hint::AllDeliveries),
+                hint = hints.recv() => hint,
+            };
             match hint {
-                Ok(None) => return,
-                Ok(Some(Hint::Fleet)) => self.wake.notify_one(),
-                Ok(Some(Hint::Deliveries(some))) => self.host.publish_later(some),
-                Ok(Some(Hint::AllDeliveries)) | Err(_) if self.has_others.load(Ordering::Relaxed) => {
+                None => return,
+                Some(Hint::Fleet) => self.wake.notify_one(),
+                Some(Hint::Deliveries(some)) => self.host.publish_later(some),
+                Some(Hint::AllDeliveries) if self.has_others.load(Ordering::Relaxed) => {
                     self.host.publish_later_of_all();
                 }
-                Ok(Some(Hint::AllDeliveries)) | Err(_) => {}
+                Some(Hint::AllDeliveries) => {}
             }
         }
     }
@@ -238,7 +250,12 @@ impl Membership {
                 self.lapse(registration);
                 return Ok(None);
             }
-            renewal.0 = Some((registration, clock::since_boot(), shown));
+            let now = clock::since_boot();
+            // After an interruption, other hosts need time to find the database again as well.
+            if renewal.0.is_some_and(|(_, at, _)| now.saturating_sub(at) > INTERRUPTED) {
+                self.current.lock().since = now;
+            }
+            renewal.0 = Some((registration, now, shown));
         }
         self.current.lock().given = ShardSet::default();
         let fleet = database.read().await?;
@@ -246,7 +263,7 @@ impl Membership {
         if self.loaded(registration).is_none_or(|loaded| loaded < fleet.generation) {
             database.look_for_changes();
         }
-        if shown.is_none() || self.leaves.load(Ordering::Relaxed) {
+        if shown.is_none() || !self.may_own(&fleet, registration) || self.leaves.load(Ordering::Relaxed) {
             return Ok(None);
         }
         if self.follow(&fleet, registration) {
@@ -258,7 +275,16 @@ impl Membership {
     }
 
     fn note_others(&self, fleet: &FleetState, registration: Registration) {
-        self.has_others.store(!fleet.others(registration.host).is_empty(), Ordering::Relaxed);
+        let has_others = fleet.members.iter().any(|one| one.host != registration.host);
+        self.has_others.store(has_others, Ordering::Relaxed);
+    }
+
+    /// Returns true if every change that no other host has waited with for this one is in its catalog. To be called with a state that
+    /// was read after a renewal showed what is in force here: changes wait for this host since then.
+    fn may_own(&self, fleet: &FleetState, registration: Registration) -> bool {
+        let mut current = self.current.lock();
+        let awaited_after = *current.awaited_after.get_or_insert(fleet.generation);
+        current.loaded.is_some_and(|(under, loaded)| under == registration && loaded >= awaited_after)
     }
 
     /// Returns the last change that is in force here. None: the catalog is not loaded.
@@ -317,46 +343,4 @@ impl Membership {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_read_under_an_earlier_registration_is_not_owned() {
-        let membership = Membership::new(Arc::new(HostState::new().0));
-        let [first, second] = [1, 2].map(|epoch| Registration { host: 1, epoch });
-        let fleet = FleetState { owners: [(1, ShardSet::ALL)].into(), ..FleetState::default() };
-        membership.registered(first);
-        assert!(membership.follow(&fleet, first));
-        membership.lapse(first);
-        assert!(!membership.follow(&fleet, first));
-        membership.registered(second);
-        assert!(!membership.follow(&fleet, first));
-        assert!(membership.host.claims.ownership.shards().is_empty());
-        assert!(membership.follow(&fleet, second));
-    }
-
-    #[test]
-    fn claims_are_void_after_a_takeover_but_not_after_an_outage() {
-        let membership = Membership::new(Arc::new(HostState::new().0));
-        let claims = &membership.host.claims;
-        membership.registered(Registration { host: 1, epoch: 1 });
-        claims.ownership.add(ShardSet::ALL, ShardSet::default());
-        let claim = claims.claim_new(crate::claims::tests::any_delivery()).expect("it is owned");
-        membership.registered(Registration { host: 1, epoch: 2 });
-        assert!(!claims.is_void(&claim));
-        membership.registered(Registration { host: 1, epoch: 4 });
-        assert!(claims.is_void(&claim));
-    }
-
-    #[test]
-    fn what_was_read_before_shards_were_given_is_not_owned() {
-        let membership = Membership::new(Arc::new(HostState::new().0));
-        let registration = Registration { host: 1, epoch: 1 };
-        membership.registered(registration);
-        let fleet = FleetState { owners: [(1, ShardSet::ALL)].into(), ..FleetState::default() };
-        let given: ShardSet = [3, 4].into_iter().collect();
-        membership.current.lock().given = given;
-        assert!(membership.follow(&fleet, registration));
-        assert_eq!(membership.host.claims.ownership.shards(), ShardSet::ALL.without(&given));
-    }
-}
+mod tests;

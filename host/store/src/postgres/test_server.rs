@@ -8,7 +8,7 @@
 //! # Limits
 //! Nothing is flushed, so the tests cannot lose power.
 
-use super::{connection, host_number, schema};
+use super::{connection, schema};
 use crate::{Store, StoreEvent, StoreLimits};
 use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
 use std::io::Write as _;

@@ -163,7 +163,8 @@ impl MemoryMember {
     /// Waits until the changes of this host are in force at every host. See
     /// [`FleetBackend::in_force`](crate::backend::fleet::FleetBackend::in_force).
     pub(in crate::memory) async fn in_force(&self) -> Result<Vec<String>, StoreError> {
-        let Some((host, generation)) = self.membership.shown_here() else { return Ok(Vec::new()) };
+        let host = self.membership.registration().map_or(0, |registration| registration.host);
+        let generation = self.disk.tables().fleet.generation();
         let begun = clock::instant();
         loop {
             self.faults.before_read().await?;

@@ -33,7 +33,7 @@ impl Fleet {
 
     /// Shows that a host serves.
     async fn serve(&self, host: Registration, generation: i64) {
-        renew(&self.connection, host, Some(generation)).await.expect("renewed").expect("it has a lease");
+        assert!(renew(&self.connection, host, Some(generation)).await.expect("renewed"), "it has a lease");
     }
 }
 
