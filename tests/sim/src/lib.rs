@@ -118,12 +118,10 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_history_again() {
-        for seed in 0..20 {
-            for plan in [Plan::of(seed), Plan::of_fleet(seed, HOSTS)] {
-                let [one, other] = [(), ()].map(|()| run(&plan));
-                assert_eq!(one.history, other.history, "seed {seed}");
-                assert!(one.attempts > 0 || one.history.len() > 3, "seed {seed}");
-            }
+        for plan in (0..20).map(Plan::of).chain((0..10).map(|seed| Plan::of_fleet(seed, HOSTS))) {
+            let [one, other] = [(), ()].map(|()| run(&plan));
+            assert_eq!(one.history, other.history, "{plan}");
+            assert!(one.attempts > 0 || one.history.len() > 3, "{plan}");
         }
     }
 
@@ -152,7 +150,7 @@ mod tests {
 
     #[test]
     fn fleets_meet_every_kind_of_trouble() {
-        let histories: String = (0..60).flat_map(|seed| run(&Plan::of_fleet(seed, HOSTS)).history).collect();
+        let histories: String = (0..40).flat_map(|seed| run(&Plan::of_fleet(seed, HOSTS)).history).collect();
         meets(
             &histories,
             &[

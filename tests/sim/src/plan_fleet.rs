@@ -1,6 +1,7 @@
 //! Plan of a simulation of several hosts: that of one host, with a host for each action, and what happens to hosts.
 
-use crate::plan::{Action, HostTrouble, Plan, PlannedFleet, PlannedStep, action};
+use crate::plan::{Action, HostTrouble, Plan, PlannedFleet, PlannedStep, TENANTS, action};
+use hookloom_model::event::Module;
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -29,8 +30,26 @@ impl Plan {
                 plan.steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
             }
         }
+        race_with_stops(&mut plan.steps, hosts, random);
         plan.steps.sort_by_key(|step| step.at_ms);
         plan
+    }
+}
+
+/// Adds events that are accepted while a subscription is paused, disabled or deleted at another host.
+fn race_with_stops(steps: &mut Vec<PlannedStep>, hosts: usize, random: &mut ChaCha12Rng) {
+    let stops = steps
+        .iter()
+        .filter(|step| matches!(step.action, Action::Pause { .. } | Action::Disable { .. } | Action::Delete { .. }));
+    let times: Vec<u64> = stops.map(|step| step.at_ms).collect();
+    for at_ms in times {
+        for tenant in 0..TENANTS {
+            let module = if random.random_bool(0.7) { Module::Contact } else { Module::Deal };
+            let events = random.random_range(1..4);
+            let action = Action::Accept { tenant, module, entity: 0, events, has_key: true };
+            let at_ms = at_ms + random.random_range(0..250);
+            steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
+        }
     }
 }
 
