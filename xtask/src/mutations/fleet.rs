@@ -87,8 +87,8 @@ pub(super) const MUTATIONS: [Mutation; 20] = [
     mutation(
         "fleet: a change is answered before all hosts have loaded it",
         MEMBER,
-        "            if names.is_empty() || ",
-        "            if true || names.is_empty() || ",
+        "fleet.lagging(host, generation);",
+        "fleet.lagging(host, generation.min(0));",
     ),
     mutation(
         "fleet: a host does not load what others changed",
