@@ -131,6 +131,9 @@ impl Fleet<'_> {
         if self.world.disk.has_two_owners() {
             self.world.violate("two hosts own a shard");
         }
+        if self.world.disk.fenced_writes() > 0 {
+            self.world.violate("a host that was taken over has written");
+        }
         for (machine, noted) in self.machines.iter().zip(&mut self.shards) {
             let owned = self.world.disk.shards_of(machine.number);
             if std::mem::replace(noted, owned) != owned {

@@ -24,6 +24,8 @@ pub(super) struct FleetTables {
     taken_over: ShardSet,
     /// Number of takeovers so far.
     pub(super) takeovers: u64,
+    /// Number of transactions of hosts that were taken over, of which there must be none.
+    pub(super) fenced_writes: u64,
     pub(super) changes: SortedTable<i64, FleetChange>,
 }
 
@@ -83,6 +85,11 @@ impl FleetTables {
     /// Returns true if writes of a registration are refused: the host has registered again, left, or was taken over.
     pub(super) fn is_fenced(&self, registration: Registration) -> bool {
         self.epochs.get(&registration.host) != Some(&registration.epoch)
+    }
+
+    /// Counts a transaction that is about to be committed.
+    pub(super) fn note_write(&mut self, registration: Registration) {
+        self.fenced_writes += u64::from(self.is_fenced(registration));
     }
 
     /// Renews the lease of a host, unless it has ended or the host was taken over.

@@ -81,6 +81,11 @@ impl MemoryDisk {
         self.tables().fleet.takeovers
     }
 
+    /// Returns the number of transactions of hosts that were taken over, of which there must be none.
+    pub fn fenced_writes(&self) -> u64 {
+        self.tables().fleet.fenced_writes
+    }
+
     /// Returns true if two hosts own a shard.
     pub fn has_two_owners(&self) -> bool {
         self.tables().fleet.has_two_owners()

@@ -147,6 +147,7 @@ impl MemoryMember {
         let value = write(&mut copy)?;
         copy.changed_lanes.retain(|id| !self.state.claims.ownership.owns(*id));
         let generation = changes::note(&tables, &mut copy);
+        copy.fleet.note_write(registration);
         let is_new = generation > tables.fleet.generation();
         *tables = copy;
         Ok((value, is_new.then_some(generation)))
