@@ -19,7 +19,11 @@ use hookloom_store::{ActiveVersion, PluginChange, Quarantine, StoredRollout, Ten
 use hookloom_telemetry as telemetry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// Pause before a read of the store that failed is repeated.
+const READ_AGAIN: Duration = Duration::from_millis(500);
 
 /// State of a tenant's plugins to put in force.
 struct NewState {
@@ -33,8 +37,13 @@ pub(super) async fn follow_changes(plugins: Weak<Plugins>, mut changes: mpsc::Un
     while let Some(change) = changes.recv().await {
         let Some(plugins) = plugins.upgrade() else { return };
         for tenant in &change.tenants {
-            if let Err(error) = plugins.follow(tenant).await {
+            while let Err(error) = plugins.follow(tenant).await {
                 tracing::error!(%tenant, error = %hookloom_model::describe(&error), "a plugin that another host activated cannot be used here");
+                // Without an answer of the store, nothing is in force yet.
+                if !matches!(error, PluginError::Store(_)) {
+                    break;
+                }
+                tokio::time::sleep(READ_AGAIN).await;
             }
         }
         plugins.store.note_in_force(&change);

@@ -189,7 +189,7 @@ async fn a_change_is_followed_in_the_order_of_the_tenants_own() {
         let owner = tenant();
         let follow = plugins.follow(&owner);
         tokio::pin!(follow);
-        let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut follow).await;
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut follow).await;
         assert!(early.is_err() && !plugins.exists(&owner, "p"), "a change of this host is under way");
         leave.send(()).expect("sent");
         follow.await.expect("in force");
