@@ -6,7 +6,7 @@
 //! - The error of a write undoes only that write, by a savepoint.
 //! - Tenants are served in turns, and outcomes before other writes: see [`write_queue`](crate::write_queue). Writes that can
 //!   run [`together`] run before the others of their transaction, and those that lock rows which another host may lock as well run last.
-//! - A write that changes the catalog ([`WriteMode::Exclusive`]) is committed alone, and is published before any later write runs.
+//! - A write that changes the catalog ([`WriteMode::Exclusive`](crate::write_queue::WriteMode::Exclusive)) is committed alone, and is published before any later write runs.
 //! - A transaction with anything else than intake and outcomes runs alone in the fleet: see [`begin`](super::begin).
 //! - What a write publishes follows its commit, even if the caller has gone.
 //! - After a commit whose answer was lost, no other write runs until the host knows whether it was committed. Its callers get
