@@ -1,7 +1,7 @@
 //! Memory of this host that every backend keeps up to date: the catalog, the claims, and the events for the dispatcher.
 //!
-//! What concerns subscriptions of other hosts is not for this dispatcher: new deliveries of theirs are hinted at ([`HostState::hints`]), and
-//! the backend tells these hosts.
+//! Nothing is published about subscriptions of other hosts: new deliveries of theirs are hinted at ([`HostState::hints`]), and the backend
+//! tells these hosts.
 
 use crate::backend::fleet::PluginChange;
 use crate::catalog::Catalog;

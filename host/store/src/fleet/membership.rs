@@ -270,7 +270,7 @@ impl Membership {
             self.host.publish_ownership();
         }
         self.take_over_from_ended(database, &fleet, registration).await?;
-        let excess = fleet.excess(registration.host, ShardSet::default());
+        let excess = fleet.excess(registration.host);
         Ok(excess.map(|(to, shards)| Excess { registration, to, shards }))
     }
 

@@ -47,15 +47,15 @@ impl FleetState {
     }
 
     /// Returns shards that a host should give to the host with the fewest, so that all have about the same number. None: it has no more
-    /// than its part. `keeps`: shards that it does not give.
-    pub(crate) fn excess(&self, host: i16, keeps: ShardSet) -> Option<(i16, ShardSet)> {
+    /// than its part.
+    pub(crate) fn excess(&self, host: i16) -> Option<(i16, ShardSet)> {
         let hosts = self.serving().count();
         let (to, fewest) =
             self.others(host).into_iter().map(|other| (other, self.of(other).len())).min_by_key(|(_, len)| *len)?;
         let of_host = self.of(host);
         let most = SHARDS.div_ceil(hosts.max(1));
         let excess = of_host.len().saturating_sub(most).min(most.saturating_sub(fewest)).min(GIVEN_AT_ONCE);
-        let given: ShardSet = of_host.without(&keeps).iter().take(excess).collect();
+        let given: ShardSet = of_host.iter().take(excess).collect();
         (!given.is_empty()).then_some((to, given))
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn excess(shards: &[usize]) -> Option<(i16, usize)> {
-        fleet(shards).excess(1, ShardSet::default()).map(|(to, given)| (to, given.len()))
+        fleet(shards).excess(1).map(|(to, given)| (to, given.len()))
     }
 
     #[test]
@@ -97,8 +97,8 @@ mod tests {
         let mut state = fleet(&[256, 0, 0]);
         state.members[1].has_ended = true;
         state.members[2].serves = false;
-        assert!(state.excess(1, ShardSet::default()).is_none());
+        assert!(state.excess(1).is_none());
         state.members[2].serves = true;
-        assert_eq!(state.excess(1, ShardSet::default()).map(|(to, _)| to), Some(3));
+        assert_eq!(state.excess(1).map(|(to, _)| to), Some(3));
     }
 }
