@@ -98,6 +98,12 @@ impl HostState {
         self.plugin_changes.lock().as_ref().is_some_and(|listener| listener.send(change).is_ok())
     }
 
+    /// Replaces the catalog by one that was loaded whole. Returns its tenants: the plugins of all of them may have changed.
+    pub(crate) fn replace_catalog(&self, whole: Catalog) -> Vec<TenantId> {
+        self.catalog.replace(whole);
+        self.catalog.tenants().iter().map(|tenant| tenant.id.clone()).collect()
+    }
+
     /// Publishes that this host owns other subscriptions than before.
     pub(crate) fn publish_ownership(&self) {
         let _ = self.store_events.send(StoreEvent::OwnershipChanged);

@@ -111,8 +111,17 @@ impl Membership {
         self.wake.notify_one();
     }
 
+    /// Records that the catalog shows what other hosts changed, up to one of the changes. Changes of the plugins of tenants are in force
+    /// when the plugin runtime has followed them.
+    pub(crate) fn note_shown(&self, under: Registration, generation: i64, plugins: Vec<TenantId>) {
+        if !plugins.is_empty() {
+            self.follow_plugins(plugins, generation);
+        }
+        self.note_loaded(under, generation);
+    }
+
     /// Lets the plugin runtime follow a change of the plugins of tenants. Without a plugin runtime, there is nothing to follow.
-    pub(crate) fn follow_plugins(&self, tenants: Vec<TenantId>, generation: i64) {
+    fn follow_plugins(&self, tenants: Vec<TenantId>, generation: i64) {
         if self.host.publish_plugin_change(PluginChange { tenants, generation }) {
             self.current.lock().not_in_force.insert(generation);
         }

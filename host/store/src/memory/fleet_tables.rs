@@ -71,8 +71,7 @@ impl FleetTables {
         let epoch = self.raise_epoch(host);
         let lease_until = clock::since_boot() + LEASE;
         self.hosts.insert_mut(host, HostRow { identity, epoch, lease_until, generation: None });
-        let owned = self.owners.values().fold(ShardSet::default(), |all, of_host| all.with(of_host));
-        self.add(host, ShardSet::ALL.without(&owned));
+        self.add(host, ShardSet::ALL.without(&self.owned()));
         Registration { host, epoch }
     }
 
@@ -204,7 +203,11 @@ impl FleetTables {
 
     /// Returns true if two hosts own a shard.
     pub(super) fn has_two_owners(&self) -> bool {
-        let owned = self.owners.values().fold(ShardSet::default(), |all, of_host| all.with(of_host));
-        self.owners.values().map(ShardSet::len).sum::<usize>() > owned.len()
+        self.owners.values().map(ShardSet::len).sum::<usize>() > self.owned().len()
+    }
+
+    /// Returns the shards that have an owner.
+    fn owned(&self) -> ShardSet {
+        self.owners.values().fold(ShardSet::default(), |all, of_host| all.with(of_host))
     }
 }

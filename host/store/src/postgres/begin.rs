@@ -103,28 +103,15 @@ async fn show_changes(
     generation: i64,
 ) -> Result<(), StoreError> {
     let WriterContext { state, pending, vault, membership, .. } = context;
-    match membership.loaded(registration) {
-        Some(loaded) if loaded == generation => {}
-        Some(loaded) => {
-            let plugins = load_catalog::load_changes(connection, vault, state, pending, loaded).await?;
-            follow_plugins(membership, plugins, generation);
-            membership.note_loaded(registration, generation);
-        }
+    let plugins = match membership.loaded(registration) {
+        Some(loaded) if loaded == generation => return Ok(()),
+        Some(loaded) => load_catalog::load_changes(connection, vault, state, pending, loaded).await?,
         None => {
             let fresh = Catalog::default();
             load_catalog::load(connection, vault, &fresh).await?;
-            state.catalog.replace(fresh);
-            let tenants = state.catalog.tenants().iter().map(|tenant| tenant.id.clone()).collect();
-            follow_plugins(membership, tenants, generation);
-            membership.note_loaded(registration, generation);
+            state.replace_catalog(fresh)
         }
-    }
+    };
+    membership.note_shown(registration, generation, plugins);
     Ok(())
-}
-
-/// Lets the plugin runtime follow what another host changed. The change is in force when it has done so.
-fn follow_plugins(membership: &Membership, tenants: Vec<hookloom_model::subscription::TenantId>, generation: i64) {
-    if !tenants.is_empty() {
-        membership.follow_plugins(tenants, generation);
-    }
 }

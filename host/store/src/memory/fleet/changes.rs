@@ -69,27 +69,21 @@ pub(super) fn note(before: &MemoryTables, after: &mut MemoryTables) -> i64 {
 /// Loads what is not in the catalog, and shows it.
 pub(super) fn show(tables: &MemoryTables, state: &HostState, membership: &Membership, registration: Registration) {
     let generation = tables.fleet.generation();
-    match membership.loaded(registration) {
+    let plugins = match membership.loaded(registration) {
         Some(loaded) if loaded == generation => return,
         Some(loaded) => {
-            let changes: BTreeSet<&FleetChange> =
-                tables.fleet.changes.range(loaded + 1..).map(|(_, change)| change).collect();
-            let tenants = show_changes(tables, state, changes);
-            if !tenants.is_empty() {
-                membership.follow_plugins(tenants, generation);
-            }
+            let changes = tables.fleet.changes.range(loaded + 1..).map(|(_, change)| change).collect();
+            show_changes(tables, state, changes)
         }
-        None => {
-            let fresh = Catalog::default();
-            tables.show_in(&fresh);
-            state.catalog.replace(fresh);
-            let tenants: Vec<TenantId> = state.catalog.tenants().iter().map(|tenant| tenant.id.clone()).collect();
-            if !tenants.is_empty() {
-                membership.follow_plugins(tenants, generation);
-            }
-        }
-    }
-    membership.note_loaded(registration, generation);
+        None => state.replace_catalog(whole_catalog(tables)),
+    };
+    membership.note_shown(registration, generation, plugins);
+}
+
+fn whole_catalog(tables: &MemoryTables) -> Catalog {
+    let catalog = Catalog::default();
+    tables.show_in(&catalog);
+    catalog
 }
 
 /// Shows changes in the order of their kinds. Returns the tenants whose plugins changed.
@@ -99,7 +93,7 @@ fn show_changes(tables: &MemoryTables, state: &HostState, changes: BTreeSet<&Fle
     for change in changes {
         match change {
             FleetChange::Tenant(id) => show_tenant(tables, state, id),
-            FleetChange::Credentials => show_credentials(tables, &state.catalog),
+            FleetChange::Credentials => state.catalog.replace(whole_catalog(tables)),
             FleetChange::Subscription(tenant, id) => drop(subscriptions.insert(*id, tenant)),
             FleetChange::Lane(id) => state.publish_change(*id),
             FleetChange::Plugins(tenant) => plugins.push(tenant.clone()),
@@ -124,10 +118,4 @@ fn show_tenant(tables: &MemoryTables, state: &HostState, id: &TenantId) {
     let subscriptions = state.catalog.subscriptions(id);
     state.catalog.remove_tenant(id);
     subscriptions.iter().for_each(|one| state.publish_change(one.id));
-}
-
-fn show_credentials(tables: &MemoryTables, catalog: &Catalog) {
-    let fresh = Catalog::default();
-    tables.show_in(&fresh);
-    catalog.replace(fresh);
 }
