@@ -236,26 +236,20 @@ impl Lanes {
             board.unregister(id);
         }
         for subscription in store.catalog().all_subscriptions() {
-            if store.owns(subscription.id)
-                && let Some(handle) = self.handle(subscription.id, LaneStart::GoesOn)
-            {
+            if let Some(handle) = self.handle(subscription.id, LaneStart::GoesOn) {
                 handle.notify_changed();
             }
         }
     }
 
     fn notify_changed(&mut self, id: SubscriptionId) {
-        if self.context.store.owns(id)
-            && let Some(handle) = self.handle(id, LaneStart::New)
-        {
+        if let Some(handle) = self.handle(id, LaneStart::New) {
             handle.notify_changed();
         }
     }
 
     fn mark_store_dirty(&mut self, id: SubscriptionId) {
-        if self.context.store.owns(id)
-            && let Some(handle) = self.handle(id, LaneStart::New)
-        {
+        if let Some(handle) = self.handle(id, LaneStart::New) {
             handle.mark_store_dirty();
         }
     }
@@ -270,10 +264,12 @@ impl Lanes {
         }
     }
 
-    /// Returns the handle of a lane. The first call for a subscription starts its lane. None: the catalog does not have the subscription
-    /// and there is no lane. Another host may have made it, and a lane that starts before it was loaded would end at once.
+    /// Returns the handle of a lane. The first call for a subscription starts its lane. None: another host owns the subscription, or the
+    /// catalog does not have it and there is no lane. Another host may have made it, and a lane that starts before it was loaded would end
+    /// at once.
     fn handle(&mut self, id: SubscriptionId, start: LaneStart) -> Option<&LaneHandle> {
-        if !self.handles.contains_key(&id) && self.context.store.catalog().subscription_by_id(id).is_none() {
+        let store = &self.context.store;
+        if !store.owns(id) || !self.handles.contains_key(&id) && store.catalog().subscription_by_id(id).is_none() {
             return None;
         }
         // Lanes of deleted subscriptions have ended. Their handles are dropped in bulk, when the map is large.
