@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::recount::PendingNumbers;
 use super::{credentials, rows, sessions, subscriptions, tenants};
 use crate::StoreError;
+use crate::backend::access::CredentialHash;
 use crate::catalog::Catalog;
 use crate::host_state::HostState;
 use crate::vault::Vault;
@@ -114,30 +115,31 @@ impl Changes {
     async fn show_credentials(&self, connection: &Connection, catalog: &Catalog) -> Result<(), StoreError> {
         if !self.keys.is_empty() {
             let ids: Vec<Uuid> = self.keys.iter().copied().collect();
-            let mut gone = self.keys.clone();
-            for (hash, key) in credentials::load_keys(connection, Some(&ids)).await? {
-                gone.remove(&key.id);
-                catalog.put_key(hash, key);
-            }
-            gone.into_iter().for_each(|id| catalog.remove_key(id));
+            let found = credentials::load_keys(connection, Some(&ids)).await?;
+            let put = |hash, key| catalog.put_key(hash, key);
+            show_credentials(&self.keys, found, |_, key| key.id, put, |id| catalog.remove_key(id));
         }
         if !self.tokens.is_empty() {
             let ids: Vec<Uuid> = self.tokens.iter().copied().collect();
-            let mut gone = self.tokens.clone();
-            for (hash, token) in credentials::load_tokens(connection, Some(&ids)).await? {
-                gone.remove(&token.id);
-                catalog.put_token(hash, token);
-            }
-            gone.into_iter().for_each(|id| catalog.remove_token(id));
+            let found = credentials::load_tokens(connection, Some(&ids)).await?;
+            let put = |hash, token| catalog.put_token(hash, token);
+            show_credentials(&self.tokens, found, |_, token| token.id, put, |id| catalog.remove_token(id));
         }
         if !self.sessions.is_empty() {
             let hashes: Vec<Vec<u8>> = self.sessions.iter().cloned().collect();
-            let mut gone = self.sessions.clone();
-            for (hash, session) in sessions::load(connection, Some(&hashes)).await? {
-                gone.remove(&hash[..]);
-                catalog.put_session(hash, session);
-            }
-            gone.into_iter().filter_map(|hash| hash.try_into().ok()).for_each(|hash| catalog.remove_session(&hash));
+            let found = sessions::load(connection, Some(&hashes)).await?;
+            let put = |hash, session| catalog.put_session(hash, session);
+            show_credentials(
+                &self.sessions,
+                found,
+                |hash, _| hash.to_vec(),
+                put,
+                |hash| {
+                    if let Ok(hash) = hash.try_into() {
+                        catalog.remove_session(&hash);
+                    }
+                },
+            );
         }
         Ok(())
     }
@@ -161,4 +163,20 @@ impl Changes {
         ids.into_iter().for_each(|id| state.publish_change(SubscriptionId(id)));
         Ok(())
     }
+}
+
+/// Puts credentials that were found, and removes those of the changed ones that were not.
+fn show_credentials<I: Ord + Clone, T>(
+    changed: &BTreeSet<I>,
+    found: Vec<(CredentialHash, T)>,
+    id: impl Fn(&CredentialHash, &T) -> I,
+    put: impl Fn(CredentialHash, T),
+    remove: impl Fn(I),
+) {
+    let mut gone = changed.clone();
+    for (hash, one) in found {
+        gone.remove(&id(&hash, &one));
+        put(hash, one);
+    }
+    gone.into_iter().for_each(remove);
 }
