@@ -1,7 +1,7 @@
 //! Hosts that share the database with this one.
 //!
 //! On a database of one host, everything is in force at once, and there is nobody to give anything to. Otherwise the host is a member of
-//! the fleet ([`membership`]), whatever the database, which has the tables ([`database`]).
+//! the fleet, whatever the database (`membership`), which has the tables (`database`).
 
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 mod database;

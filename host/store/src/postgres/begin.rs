@@ -54,16 +54,17 @@ pub(super) async fn begin(
     let fence = if is_alone { "fence_all" } else { "fence" };
     let sql = format!(
         "{BEGIN}; SET LOCAL {host_number};
-         SELECT {fence}({host}::int2, {epoch}, '{id}'), (extract(epoch FROM clock_timestamp()) * 1000)::int8",
+         SELECT {fence}({host}::int2, {epoch}, '{id}'), {SERVER_MS}",
         host_number = host_number::assigned(host)
     );
+    let sent_ms = clock::system_ms();
     let row = connection.last_row(&sql).await.inspect_err(|error| {
         if is_fenced(error) {
             membership.lapse(registration);
         }
     });
     let (generation, server_ms) = numbers(&row?)?;
-    follow_clock(server_ms);
+    follow_clock(sent_ms, server_ms);
     show_changes(connection, context, registration, generation).await.inspect_err(|error| {
         tracing::error!(error = %hookloom_model::describe(error), "what other hosts changed cannot be loaded; writes are refused");
     })?;
@@ -72,8 +73,9 @@ pub(super) async fn begin(
 
 /// Follows the clock of the server, before anything is read or written.
 pub(super) async fn follow_clock_of(connection: &Connection) -> Result<(), StoreError> {
-    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
-    follow_clock(connection.query_one(sql, &[]).await?.try_get(0)?);
+    let sent_ms = clock::system_ms();
+    let row = connection.query_one(&format!("SELECT {SERVER_MS}"), &[]).await?;
+    follow_clock(sent_ms, row.try_get(0)?);
     Ok(())
 }
 
@@ -82,18 +84,24 @@ fn numbers(row: &[Option<String>]) -> Result<(i64, i64), StoreError> {
     number(0).zip(number(1)).ok_or(StoreError::Unavailable)
 }
 
-/// Follows the clock of the server. The time of this host is never ahead of it: an answer is as old as it took to arrive. So the ids of
-/// an event that was answered are before those of any event that is accepted later, at any host.
-fn follow_clock(server_ms: i64) {
-    let ahead_ms = server_ms - clock::system_ms();
-    if ahead_ms < clock::ahead_ms() || ahead_ms > clock::ahead_ms() + CLOCK_LATE_MS {
+/// Time of the server in whole milliseconds since the epoch, as the clock of this host counts them.
+const SERVER_MS: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
+/// Follows the clock of the server, which showed a time between a request and its answer. So the ids of an event that was answered are
+/// before those of any event that is accepted later, at any host. A host is ahead of the server by no more than its fastest answer took.
+fn follow_clock(sent_ms: i64, server_ms: i64) {
+    if let Some(ahead_ms) = corrected(clock::ahead_ms(), [server_ms - clock::system_ms(), server_ms - sent_ms]) {
         clock::follow(ahead_ms);
     }
     ids::not_before(u64::try_from(server_ms).unwrap_or(0));
 }
 
-/// Delay of an answer that does not set the clock, in milliseconds.
-const CLOCK_LATE_MS: i64 = 20;
+/// Returns how far the server is ahead if what was known is wrong. `between`: the least and the most that an answer allows. An answer that
+/// took long allows much and changes nothing, so the clock of this host does not go back and forth with the load of the server. What is
+/// corrected becomes the least, with which this host is not ahead of the server.
+fn corrected(known_ms: i64, [least_ms, most_ms]: [i64; 2]) -> Option<i64> {
+    (known_ms < least_ms || known_ms > most_ms).then_some(least_ms)
+}
 
 /// Loads what is not in the catalog, and shows it.
 async fn show_changes(
@@ -114,4 +122,30 @@ async fn show_changes(
     };
     membership.note_shown(registration, generation, plugins);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Offset that was known, the least and the most that an answer allows, and the offset that is known then.
+    #[track_caller]
+    fn check(known_ms: i64, between: [i64; 2], expected: i64) {
+        assert_eq!(corrected(known_ms, between).unwrap_or(known_ms), expected, "{known_ms} ms, {between:?}");
+    }
+
+    #[test]
+    fn a_late_answer_does_not_set_the_clock_back() {
+        check(0, [0, 0], 0);
+        check(0, [-2_000, 0], 0);
+        check(-3, [-500, 40], -3);
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_corrected_and_not_ahead() {
+        check(0, [120, 125], 120);
+        check(120, [123, 2_000], 123);
+        check(120, [-60, -58], -60);
+        check(0, [-7, -1], -7);
+    }
 }
