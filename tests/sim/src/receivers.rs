@@ -85,11 +85,11 @@ fn note_end(
             state.taken.insert(delivery);
         }
         let is_scheduled = !matches!(mode, ReceiverMode::Throttles(_));
-        state.ended.insert(delivery, Ended { at, in_budget, is_scheduled });
         if state.lane_terms.get(&subscription.id) != Some(&term) {
-            // Another lane decides by now, and it has not seen this.
+            // Another lane decides by now, and it has not seen this: the host stood still, for example.
             return;
         }
+        state.ended.insert(delivery, Ended { at, in_budget, is_scheduled });
         if let ReceiverMode::Throttles(pause_s) = mode {
             let to = at + Duration::from_secs(pause_s);
             state.rests.insert(subscription.id, Rest { receiver, from: at, to });
