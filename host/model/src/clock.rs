@@ -12,8 +12,9 @@
 //!
 //! [`turn`] sets the clock of the whole process forward, the wall clock and the steady one alike. Only a test of the program uses it.
 //!
-//! Hosts that share a database agree on the wall clock of its server: [`follow`] sets how far that is ahead of the system's.
-//! Leases count on [`since_boot`], which goes on while the machine is suspended and which nothing turns.
+//! Hosts that share a database agree on the wall clock of its server: [`follow`] sets how far that is ahead of the time since the machine
+//! started. The system's own wall clock does not count then, so nothing happens if it is set. Leases count on [`since_boot`], which goes
+//! on while the machine is suspended and which nothing turns.
 //!
 //! # Limits
 //! Nothing here waits. Timers are those of the asynchronous runtime. Code that waits for a time of this clock must look again when
@@ -36,13 +37,13 @@ pub trait Clock: fmt::Debug + Send + Sync {
     fn instant(&self) -> Instant;
 }
 
-/// Clock of the system, turned forward by [`turn`].
+/// Clock of the system, or of the server that it follows, turned forward by [`turn`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        wall_ms(system_now())
+        in_ms(system_now())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -53,10 +54,14 @@ impl Clock for SystemClock {
 
 /// Time since the epoch by the system or by the server that it follows, turned forward.
 fn system_now() -> Duration {
-    let ahead_ms = AHEAD_MS.load(Ordering::Relaxed);
-    let ahead = Duration::from_millis(ahead_ms.unsigned_abs());
-    let now = since_epoch();
-    (if ahead_ms < 0 { now.saturating_sub(ahead) } else { now + ahead }) + turned()
+    let now = match ahead_ms() {
+        None => since_epoch(),
+        Some(ahead_ms) if ahead_ms < 0 => {
+            system_since_boot().saturating_sub(Duration::from_millis(ahead_ms.unsigned_abs()))
+        }
+        Some(ahead_ms) => system_since_boot() + Duration::from_millis(ahead_ms.unsigned_abs()),
+    };
+    now + turned()
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -64,8 +69,8 @@ fn since_epoch() -> Duration {
     UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
-fn wall_ms(since_epoch: Duration) -> i64 {
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+fn in_ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Clock that goes only when a test moves it.
@@ -190,31 +195,37 @@ impl<F: Future> Future for WithClock<F> {
     }
 }
 
-/// Number of milliseconds by which the wall clock that this process follows is ahead of the system's.
-static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+/// Number of milliseconds by which the wall clock that this process follows is ahead of the time since the machine started.
+/// [`i64::MIN`]: it follows the system's.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(i64::MIN);
 
-/// Returns the system's own wall clock, in milliseconds since the epoch, to compare it with that of a server.
-pub fn system_ms() -> i64 {
-    wall_ms(since_epoch())
-}
-
-/// Follows the wall clock of a server, which is ahead of the system's by this many milliseconds.
+/// Follows the wall clock of a server, which is ahead of [`steady_ms`] by this many milliseconds.
 pub fn follow(ahead_ms: i64) {
     AHEAD_MS.store(ahead_ms, Ordering::Relaxed);
 }
 
-/// Returns the number of milliseconds of the last call of [`follow`].
-pub fn ahead_ms() -> i64 {
-    AHEAD_MS.load(Ordering::Relaxed)
+/// Returns the number of milliseconds of the last call of [`follow`]. None: the process follows the system's wall clock.
+pub fn ahead_ms() -> Option<i64> {
+    let ahead_ms = AHEAD_MS.load(Ordering::Relaxed);
+    (ahead_ms != i64::MIN).then_some(ahead_ms)
+}
+
+/// Returns the time since the machine started in milliseconds, of the system's own, to compare it with the wall clock of a server.
+pub fn steady_ms() -> i64 {
+    in_ms(system_since_boot())
 }
 
 /// Returns the time since the machine started, which never goes back, goes on while the machine is suspended, and is not turned. Within
 /// a clock that was entered, it is that clock's steady time.
 pub fn since_boot() -> Duration {
     static BEGIN: LazyLock<Instant> = LazyLock::new(|| SystemClock.instant());
-    if let Some(clock) = current() {
-        return clock.instant().saturating_duration_since(*BEGIN);
+    match current() {
+        Some(clock) => clock.instant().saturating_duration_since(*BEGIN),
+        None => system_since_boot(),
     }
+}
+
+fn system_since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

@@ -57,7 +57,7 @@ pub(super) async fn begin(
          SELECT {fence}({host}::int2, {epoch}, '{id}'), {SERVER_MS}",
         host_number = host_number::assigned(host)
     );
-    let sent_ms = clock::system_ms();
+    let sent_ms = clock::steady_ms();
     let row = connection.last_row(&sql).await.inspect_err(|error| {
         if is_fenced(error) {
             membership.lapse(registration);
@@ -73,7 +73,7 @@ pub(super) async fn begin(
 
 /// Follows the clock of the server, before anything is read or written.
 pub(super) async fn follow_clock_of(connection: &Connection) -> Result<(), StoreError> {
-    let sent_ms = clock::system_ms();
+    let sent_ms = clock::steady_ms();
     let row = connection.query_one(&format!("SELECT {SERVER_MS}"), &[]).await?;
     follow_clock(sent_ms, row.try_get(0)?);
     Ok(())
@@ -90,17 +90,18 @@ const SERVER_MS: &str = "floor(extract(epoch FROM clock_timestamp()) * 1000)::in
 /// Follows the clock of the server, which showed a time between a request and its answer. So the ids of an event that was answered are
 /// before those of any event that is accepted later, at any host. A host is ahead of the server by no more than its fastest answer took.
 fn follow_clock(sent_ms: i64, server_ms: i64) {
-    if let Some(ahead_ms) = corrected(clock::ahead_ms(), [server_ms - clock::system_ms(), server_ms - sent_ms]) {
+    if let Some(ahead_ms) = corrected(clock::ahead_ms(), [server_ms - clock::steady_ms(), server_ms - sent_ms]) {
         clock::follow(ahead_ms);
     }
     ids::not_before(u64::try_from(server_ms).unwrap_or(0));
 }
 
-/// Returns how far the server is ahead if what was known is wrong. `between`: the least and the most that an answer allows. An answer that
-/// took long allows much and changes nothing, so the clock of this host does not go back and forth with the load of the server. What is
-/// corrected becomes the least, with which this host is not ahead of the server.
-fn corrected(known_ms: i64, [least_ms, most_ms]: [i64; 2]) -> Option<i64> {
-    (known_ms < least_ms || known_ms > most_ms).then_some(least_ms)
+/// Returns how far the server is ahead if that was not known or is wrong. `between`: the least and the most that an answer allows. An
+/// answer that took long allows much and changes nothing, so the clock of this host does not go back and forth with the load of the server.
+/// What is corrected becomes the least, with which this host is not ahead of the server.
+fn corrected(known_ms: Option<i64>, [least_ms, most_ms]: [i64; 2]) -> Option<i64> {
+    let is_right = known_ms.is_some_and(|known_ms| (least_ms..=most_ms).contains(&known_ms));
+    (!is_right).then_some(least_ms)
 }
 
 /// Loads what is not in the catalog, and shows it.
@@ -131,7 +132,7 @@ mod tests {
     /// Offset that was known, the least and the most that an answer allows, and the offset that is known then.
     #[track_caller]
     fn check(known_ms: i64, between: [i64; 2], expected: i64) {
-        assert_eq!(corrected(known_ms, between).unwrap_or(known_ms), expected, "{known_ms} ms, {between:?}");
+        assert_eq!(corrected(Some(known_ms), between).unwrap_or(known_ms), expected, "{known_ms} ms, {between:?}");
     }
 
     #[test]
@@ -147,5 +148,6 @@ mod tests {
         check(120, [123, 2_000], 123);
         check(120, [-60, -58], -60);
         check(0, [-7, -1], -7);
+        assert_eq!(corrected(None, [-7, 7]), Some(-7));
     }
 }
