@@ -12,6 +12,7 @@ mod proxy;
 mod raw;
 mod receiver;
 mod shim;
+mod small_disk;
 mod tls;
 mod visitor;
 

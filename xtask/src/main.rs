@@ -6,6 +6,7 @@
 //! dependencies. `.ci/run` consists of these.
 
 mod audit;
+mod fleet;
 mod fuzz;
 mod guests;
 mod mutations;
@@ -52,6 +53,9 @@ cargo xtask test [FILTER]   build what the tests need, and run them
 cargo xtask soak            run the fault tests in their long form (minutes), and print a table
 cargo xtask soak interference [--row R]
                            measure what an honest tenant notices of attacks by others, and print a table
+cargo xtask soak fleet [--rounds N] [--before PROGRAM] [FILTER]
+                           run each fault of hosts on one database 20 times, and print a table (an hour); with the program of
+                           another version, also rolling upgrades from it and back
 cargo xtask sim [--seeds N] [--seed S] [--hosts N]
                            simulate the dispatcher: many seeds with progress, or one with its history; with up to N hosts that
                            share a database

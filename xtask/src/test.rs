@@ -1,6 +1,6 @@
 //! Runs all tests, after building what they need: the program, the plugins and the guests.
 
-use crate::{Failure, cargo, guests, root, run as run_command, say, toolchains};
+use crate::{Failure, cargo, fleet, guests, root, run as run_command, say, toolchains};
 use std::process::Command;
 
 /// Number of tests that run at once for each core. The end-to-end tests, which take most of the time, wait for processes, disks and
@@ -11,7 +11,7 @@ const TESTS_PER_CORE: usize = 2;
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
-    ensure_c_compiler()?;
+    toolchains::ensure_c_compiler()?;
     toolchains::ensure()?;
     guests::build()?;
     say("building the program and the tests");
@@ -34,13 +34,14 @@ pub(crate) fn soak(arguments: &[String]) -> Result<(), Failure> {
         [] => fault_tests(),
         ["interference"] => interference(""),
         ["interference", "--row", row] => interference(row),
-        _ => Err("soak takes nothing, or `interference` with `--row NAME`".into()),
+        ["fleet", options @ ..] => fleet::soak(options),
+        _ => Err("soak takes nothing, `interference` with `--row NAME`, or `fleet`".into()),
     }
 }
 
 /// Runs the simulation of the dispatcher.
 pub(crate) fn sim(arguments: &[String]) -> Result<(), Failure> {
-    ensure_c_compiler()?;
+    toolchains::ensure_c_compiler()?;
     run_command(cargo().args(["run", "--quiet", "-p", "hookloom-sim", "--"]).args(arguments))
 }
 
@@ -50,7 +51,7 @@ const SOAK_PROFILE: &str = "soak";
 /// Measures each kind of attack on an optimised program, or one row unless `row` is empty. Fails only if a measurement was not
 /// possible, the host died or events were lost; missed goals are marked in the table.
 fn interference(row: &str) -> Result<(), Failure> {
-    ensure_c_compiler()?;
+    toolchains::ensure_c_compiler()?;
     guests::build()?;
     run_command(cargo().args(["build", "--profile", SOAK_PROFILE, "-p", "hookloom", "--bins"]))?;
     let program = root().join("target").join(SOAK_PROFILE).join("hookloom");
@@ -64,7 +65,7 @@ fn interference(row: &str) -> Result<(), Failure> {
 
 /// Runs the fault tests in their long form, one after the other, so that they do not affect each other's figures.
 fn fault_tests() -> Result<(), Failure> {
-    ensure_c_compiler()?;
+    toolchains::ensure_c_compiler()?;
     guests::build()?;
     run_command(cargo().args(["build", "--workspace", "--bins"]))?;
     say("this takes some minutes; each line of the table is printed when it is there");
@@ -78,25 +79,8 @@ fn fault_tests() -> Result<(), Failure> {
 
 /// Runs the bench with the release build.
 pub(crate) fn bench(arguments: &[String]) -> Result<(), Failure> {
-    ensure_c_compiler()?;
+    toolchains::ensure_c_compiler()?;
     guests::build()?;
     run_command(cargo().args(["build", "--release", "-p", "hookloom", "-p", "hookloom-bench", "--bins"]))?;
     run_command(Command::new(root().join("target/release/hookloom-bench")).current_dir(root()).args(arguments))
-}
-
-/// Checks for a C compiler, because SQLite and the durability test's library are C.
-fn ensure_c_compiler() -> Result<(), Failure> {
-    fn works(name: &str) -> bool {
-        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
-    }
-    if works("cc") {
-        return Ok(());
-    }
-    say("there is no C compiler: installing Debian's");
-    let installed = Command::new("apt-get").args(["install", "--yes", "gcc", "libc6-dev"]).status();
-    if installed.is_ok_and(|status| status.success()) {
-        Ok(())
-    } else {
-        Err("there is no C compiler (cc), and apt-get could not install one".into())
-    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Programs that must exist, and the packages that contain them.
-const NEEDED: [(&[&str], &[&str]); 11] = [
+const NEEDED: [(&[&str], &[&str]); 13] = [
     // What the commands of the documentation use.
     (&["curl", "--version"], &["curl"]),
     (&["jq", "--version"], &["jq"]),
@@ -19,6 +19,9 @@ const NEEDED: [(&[&str], &[&str]); 11] = [
     (&["chromedriver", "--version"], &["chromium-driver"]),
     (&["nginx", "-v"], &["nginx"]),
     (&["caddy", "version"], &["caddy"]),
+    // Networks that lose packets, for tests of several hosts.
+    (&["ip", "-V"], &["iproute2"]),
+    (&["nft", "--version"], &["nftables"]),
     (&["clang-19", "--version"], &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]),
 ];
 
@@ -46,6 +49,23 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     }
     ensure_postgres()?;
     into_target()
+}
+
+/// Checks for a C compiler, because SQLite and the durability test's library are C.
+pub(crate) fn ensure_c_compiler() -> Result<(), Failure> {
+    fn works(name: &str) -> bool {
+        Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    }
+    if works("cc") {
+        return Ok(());
+    }
+    say("there is no C compiler: installing Debian's");
+    let installed = Command::new("apt-get").args(["install", "--yes", "gcc", "libc6-dev"]).status();
+    if installed.is_ok_and(|status| status.success()) {
+        Ok(())
+    } else {
+        Err("there is no C compiler (cc), and apt-get could not install one".into())
+    }
 }
 
 /// Folder of installed versions of PostgreSQL, where the tests look for its programs.

@@ -3,6 +3,7 @@
 use crate::harness::{Host, Postgres, until};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -17,17 +18,49 @@ pub(super) type HostUrls = Arc<Mutex<BTreeMap<usize, String>>>;
 pub(super) struct Fleet {
     pub(super) server: Postgres,
     hosts: BTreeMap<usize, Host>,
-    folders: Vec<Arc<TempDir>>,
+    places: Vec<HostPlace>,
     pub(super) urls: HostUrls,
+}
+
+/// Settings with which the host of a place starts.
+#[derive(Clone)]
+pub(super) struct HostStart {
+    /// URL of the database.
+    pub(super) store: String,
+    pub(super) environment: Vec<(&'static str, String)>,
+    /// Another program than the one that is tested.
+    pub(super) program: Option<PathBuf>,
+}
+
+impl HostStart {
+    /// Returns the settings of a host without others than the URL of its database.
+    pub(super) fn at(store: String) -> HostStart {
+        HostStart { store, environment: Vec::new(), program: None }
+    }
+}
+
+struct HostPlace {
+    folder: Arc<TempDir>,
+    start: HostStart,
 }
 
 impl Fleet {
     /// Starts hosts, one after the other, and waits until each has its part of the shards.
     pub(super) async fn start(hosts: usize) -> Fleet {
-        let server = Postgres::start().await;
-        let mut fleet = Fleet { server, hosts: BTreeMap::new(), folders: Vec::new(), urls: HostUrls::default() };
-        for _ in 0..hosts {
-            fleet.add().await;
+        Fleet::on(Postgres::start().await, hosts).await
+    }
+
+    /// Starts hosts on a server, as [`Fleet::start`] does.
+    pub(super) async fn on(server: Postgres, hosts: usize) -> Fleet {
+        let start = HostStart::at(server.url());
+        Fleet::of(server, vec![start; hosts]).await
+    }
+
+    /// Starts a host on a server for each of these settings, as [`Fleet::start`] does.
+    pub(super) async fn of(server: Postgres, starts: Vec<HostStart>) -> Fleet {
+        let mut fleet = Fleet { server, hosts: BTreeMap::new(), places: Vec::new(), urls: HostUrls::default() };
+        for start in starts {
+            fleet.add_with(start).await;
         }
         fleet.spread().await;
         fleet
@@ -35,24 +68,40 @@ impl Fleet {
 
     /// Starts a new host. Returns its place.
     pub(super) async fn add(&mut self) -> usize {
+        self.add_with(HostStart::at(self.server.url())).await
+    }
+
+    async fn add_with(&mut self, start: HostStart) -> usize {
         let folder = Arc::new(TempDir::new().unwrap());
-        if let Some(first) = self.folders.first() {
-            let [from, to] = [first, &folder].map(|folder| folder.path().join("data"));
+        if let Some(first) = self.places.first() {
+            let [from, to] = [&first.folder, &folder].map(|folder| folder.path().join("data"));
             std::fs::create_dir(&to).unwrap();
             std::fs::copy(from.join("master.key"), to.join("master.key")).unwrap();
         }
-        self.folders.push(folder);
-        let place = self.folders.len() - 1;
+        self.places.push(HostPlace { folder, start });
+        let place = self.places.len() - 1;
         self.restart(place).await;
         place
     }
 
     /// Starts a host again in its folder.
     pub(super) async fn restart(&mut self, place: usize) {
-        let store = format!("store={}", self.server.url());
-        let host = Host::with().set(&store).on(self.folders[place].clone()).start().await;
+        let HostPlace { folder, start } = &self.places[place];
+        let mut builder = Host::with().set(&format!("store={}", start.store)).on(folder.clone());
+        for (name, value) in &start.environment {
+            builder = builder.env(name, value);
+        }
+        if let Some(program) = &start.program {
+            builder = builder.program(program);
+        }
+        let host = builder.start().await;
         self.urls.lock().insert(place, host.url.clone());
         self.hosts.insert(place, host);
+    }
+
+    /// Lets the host of a place run another program when it starts again. None: the one that is tested.
+    pub(super) fn run_program(&mut self, place: usize, program: Option<PathBuf>) {
+        self.places[place].start.program = program;
     }
 
     /// Returns a running host.
@@ -97,12 +146,12 @@ impl Fleet {
 
     /// Returns the log of a host, also if it has ended.
     pub(super) fn log(&self, place: usize) -> String {
-        log_of(&self.folders[place])
+        log_of(&self.places[place].folder)
     }
 
     /// Returns the number of a host in the fleet. None: it is not registered.
     pub(super) async fn number(&self, place: usize) -> Option<i16> {
-        let identity = std::fs::read_to_string(self.folders[place].path().join("data/host.id")).unwrap();
+        let identity = std::fs::read_to_string(self.places[place].folder.path().join("data/host.id")).unwrap();
         let sql = format!("SELECT host FROM hosts WHERE identity = '{}'", identity.trim());
         self.server.query(&sql).await.first().map(|number| number.parse().unwrap())
     }
@@ -152,7 +201,7 @@ impl Drop for Fleet {
         if !std::thread::panicking() {
             return;
         }
-        for (place, folder) in self.folders.iter().enumerate() {
+        for (place, HostPlace { folder, .. }) in self.places.iter().enumerate() {
             let log = log_of(folder);
             let lines: Vec<&str> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];

@@ -1,5 +1,6 @@
 //! kill -9 of a host under load: nothing is lost, and others go on.
 
+use super::rounds::rounds;
 use super::trial::{Trial, print_times};
 use serde_json::json;
 use std::time::Duration;
@@ -27,7 +28,8 @@ async fn others_go_on_after_a_kill_with_order_and_rate() {
     trial.more_accepted(20).await;
     let mut times = Vec::new();
     let mut ordered_times = Vec::new();
-    for victim in 0..HOSTS {
+    for round in 0..rounds(HOSTS) {
+        let victim = round % HOSTS;
         let names = trial.owned_by(victim).await;
         let killed_at = trial.disrupted();
         trial.fleet.kill(victim).await;
@@ -52,7 +54,8 @@ async fn a_killed_host_that_starts_at_once_goes_on_itself() {
     trial.more_accepted(20).await;
     let mut times = Vec::new();
     let mut starts = Vec::new();
-    for victim in [0, 1, 2, 0, 1, 2] {
+    for round in 0..rounds(2 * HOSTS) {
+        let victim = round % HOSTS;
         let names = trial.owned_by(victim).await;
         let number = trial.fleet.number(victim).await;
         let killed_at = trial.disrupted();

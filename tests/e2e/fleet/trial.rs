@@ -28,7 +28,11 @@ pub(super) struct Trial {
 impl Trial {
     /// Starts hosts and an endpoint.
     pub(super) async fn start(hosts: usize) -> Trial {
-        let fleet = Fleet::start(hosts).await;
+        Trial::of(Fleet::start(hosts).await).await
+    }
+
+    /// Starts an endpoint for a fleet.
+    pub(super) async fn of(fleet: Fleet) -> Trial {
         let began = Instant::now();
         let endpoint = Endpoint::start(began).await;
         Trial { began, fleet, endpoint, traffic: None, records: Records::default() }
@@ -37,11 +41,27 @@ impl Trial {
     /// Starts hosts, with this number of subscriptions and with senders.
     pub(super) async fn under_load(hosts: usize, subscriptions: usize, every: Duration) -> Trial {
         let mut trial = Trial::start(hosts).await;
-        for number in 0..subscriptions {
-            trial.subscribe(number % hosts, &format!("plain{number}"), json!({})).await;
-        }
+        trial.subscribe_all(subscriptions).await;
         trial.send(every);
         trial
+    }
+
+    /// Starts senders for a fleet, and this number of subscriptions at an endpoint that answers after a while. Returns when events come.
+    pub(super) async fn with(fleet: Fleet, subscriptions: usize, every: Duration) -> Trial {
+        let mut trial = Trial::of(fleet).await;
+        trial.subscribe_all(subscriptions).await;
+        trial.endpoint.delay(Duration::from_millis(20));
+        trial.send(every);
+        trial.more_accepted(20).await;
+        trial
+    }
+
+    /// Creates subscriptions without limits, at each host in turn.
+    pub(super) async fn subscribe_all(&mut self, subscriptions: usize) {
+        let places = self.fleet.places();
+        for number in 0..subscriptions {
+            self.subscribe(places[number % places.len()], &format!("plain{number}"), json!({})).await;
+        }
     }
 
     /// Starts senders, each of which sends an event in every interval.
@@ -165,13 +185,9 @@ impl Trial {
             assert_eq!(self.fleet.host(place).ledger().await, ledger, "at host {place}");
         }
         let violations = check(&self.records);
-        assert!(
-            violations.is_empty(),
-            "{what}: {} violations: {:#?}",
-            violations.len(),
-            &violations[..violations.len().min(40)]
-        );
-        println!("{what}: {}", summary(&self.records));
+        println!("{}", summary(what, violations.len(), &self.records));
+        let shown = &violations[..violations.len().min(40)];
+        assert!(violations.is_empty(), "{what}: {} violations: {shown:#?}", violations.len());
         self.records
     }
 }
@@ -201,17 +217,15 @@ async fn listed(host: &Host) -> Vec<ListedDelivery> {
     }
 }
 
-fn summary(records: &Records) -> String {
+/// Returns a row of the table of `cargo xtask soak fleet`.
+fn summary(what: &str, violations: usize, records: &Records) -> String {
     let accepted = records.sent.iter().filter(|one| one.accepted.is_some()).count();
     let unknown: u32 = records.sent.iter().map(|one| one.unknown).sum();
     let refused: u32 = records.sent.iter().map(|one| one.refused).sum();
-    let duplicates: usize = records.subscriptions.iter().map(|one| records.duplicates_of(&one.name)).sum();
-    format!(
-        "{accepted} events accepted ({unknown} answers lost, {refused} refused), {} deliveries, {} requests, {duplicates} received twice, {} disruptions",
-        records.deliveries.len(),
-        records.receipts.len(),
-        records.disruptions.len(),
-    )
+    let twice: usize = records.subscriptions.iter().map(|one| records.duplicates_of(&one.name)).sum();
+    let requests = records.receipts.len();
+    let faults = records.disruptions.len();
+    format!("| {what} | {violations} | {accepted} | {unknown} | {refused} | {requests} | {twice} | {faults} |")
 }
 
 /// Prints the median and the maximum of times. Returns the maximum.

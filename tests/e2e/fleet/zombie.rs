@@ -1,5 +1,6 @@
 //! Host that stands still for longer than its lease, and goes on while others have taken over.
 
+use super::rounds::rounds;
 use super::trial::{Trial, print_times};
 use crate::harness::until;
 use std::time::Duration;
@@ -11,22 +12,28 @@ async fn a_host_that_stood_still_writes_nothing_and_joins_again() {
     let mut trial = Trial::under_load(HOSTS, 9, Duration::from_millis(400)).await;
     trial.endpoint.delay(Duration::from_millis(30));
     trial.more_accepted(20).await;
-    let zombie = 0;
-    let names = trial.owned_by(zombie).await;
-    let frozen_at = trial.disrupted();
-    trial.fleet.freeze(zombie).await;
-    print_times("another host goes on after a standstill", trial.goes_on(&names, frozen_at).await);
-    assert_eq!(trial.fleet.number(zombie).await, None, "others have taken over");
-    trial.more_accepted(10).await;
+    let mut taken_over = Vec::new();
+    let mut back = Vec::new();
+    for round in 0..rounds(1) {
+        let zombie = round % HOSTS;
+        let names = trial.owned_by(zombie).await;
+        let frozen_at = trial.disrupted();
+        trial.fleet.freeze(zombie).await;
+        taken_over.extend(trial.goes_on(&names, frozen_at).await);
+        assert_eq!(trial.fleet.number(zombie).await, None, "others have taken over");
+        trial.more_accepted(10).await;
 
-    let thawed_at = trial.now();
-    trial.fleet.thaw(zombie).await;
-    until("the host to register again", async || trial.fleet.number(zombie).await).await;
-    trial.fleet.spread().await;
-    print_times("the host has its part again", vec![trial.now() - thawed_at]);
-    let log = trial.fleet.log(zombie);
-    assert!(log.contains("the lease of this host has ended; it registers again"), "{log}");
-    trial.more_accepted(20).await;
+        let thawed_at = trial.now();
+        trial.fleet.thaw(zombie).await;
+        until("the host to register again", async || trial.fleet.number(zombie).await).await;
+        trial.fleet.spread().await;
+        back.push(trial.now() - thawed_at);
+        let log = trial.fleet.log(zombie);
+        assert!(log.contains("the lease of this host has ended; it registers again"), "{log}");
+        trial.more_accepted(20).await;
+    }
+    print_times("another host goes on after a standstill", taken_over);
+    print_times("the host has its part again", back);
     trial.finish("a standstill").await;
 }
 

@@ -4,8 +4,9 @@
 //! - A server listens only on a socket in its own temporary folder. No other server of the machine is used or changed.
 //! - It ends with the process of the tests, also if that is killed: a shell that waits for the end of its input ends it.
 
+use super::small_disk::SmallDisk;
 use super::{PATIENCE, root, until};
-use hookloom_postgres_server::{initialised, programs, unprivileged};
+use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
@@ -20,9 +21,12 @@ const STORE_VARIABLE: &str = "TEST_STORE";
 /// File in the folder of a host with the name of its database.
 const DATABASE: &str = "database";
 
-/// Starts the server ($1: folder of the programs, $2: folder of the server) and ends it at the end of the input.
+/// Starts the server ($1: folder of the programs, $2: folder of the server, then options) and ends it at the end of the input.
 const GUARD: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=400 -c shared_buffers=64MB >>"$2/log" 2>&1 </dev/null &
+programs=$1 folder=$2
+shift 2
+"$programs/postgres" -D "$folder/data" -k "$folder" -c listen_addresses= -c max_connections=400 -c shared_buffers=64MB "$@" \
+  >>"$folder/log" 2>&1 </dev/null &
 server=$!
 read -r _
 kill -INT $server
@@ -33,23 +37,72 @@ wait $server
 pub(crate) struct Postgres {
     folder: TempDir,
     programs: PathBuf,
+    options: Vec<String>,
+    disk: Option<SmallDisk>,
     guard: Child,
 }
 
 impl Postgres {
     /// Starts a server that flushes its commits.
     pub(crate) async fn start() -> Postgres {
-        let programs = programs();
+        Postgres::with(&[]).await
+    }
+
+    /// Starts a server with settings such as `max_connections=40`.
+    pub(crate) async fn with(settings: &[&str]) -> Postgres {
         let folder = tokio::task::spawn_blocking(|| initialised("postgres")).await.unwrap();
-        let guard = begin(&programs, folder.path());
-        let server = Postgres { folder, programs, guard };
+        Postgres::in_folder(folder, settings, None).await
+    }
+
+    /// Starts a server with settings, whose data is on a separate disk of this many MiB.
+    pub(crate) async fn on_small_disk(mebibytes: usize, settings: &[&str]) -> Postgres {
+        let folder = tokio::task::spawn_blocking(|| initialised("postgres")).await.unwrap();
+        let disk = SmallDisk::under(&folder.path().join("data"), mebibytes).await;
+        Postgres::in_folder(folder, settings, Some(disk)).await
+    }
+
+    async fn in_folder(folder: TempDir, settings: &[&str], disk: Option<SmallDisk>) -> Postgres {
+        let programs = programs();
+        let options: Vec<String> = settings.iter().flat_map(|one| ["-c".to_owned(), (*one).to_owned()]).collect();
+        let guard = begin(&programs, folder.path(), &options, disk.as_ref());
+        let server = Postgres { folder, programs, options, disk, guard };
         server.answers().await;
         server
+    }
+
+    /// Starts a standby, which copies this server and follows it.
+    pub(crate) async fn standby(&self, settings: &[&str]) -> Postgres {
+        let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().unwrap();
+        give_away(folder.path());
+        let mut copy = Command::from(unprivileged(&self.programs.join("pg_basebackup")));
+        copy.args(["-U", "postgres", "-R", "-c", "fast", "-h"]).arg(self.folder.path());
+        let copied = copy.arg("-D").arg(folder.path().join("data")).current_dir(folder.path()).output().await.unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Postgres::in_folder(folder, settings, None).await
+    }
+
+    /// Makes a standby the server that accepts writes.
+    pub(crate) async fn promote(&self) {
+        let mut promote = Command::from(unprivileged(&self.programs.join("pg_ctl")));
+        promote.args(["promote", "-D"]).arg(self.folder.path().join("data")).current_dir(self.folder.path());
+        let promoted = promote.output().await.unwrap();
+        assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
+    }
+
+    /// Returns the disk of a server that is [`on_small_disk`](Postgres::on_small_disk).
+    pub(crate) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().unwrap()
     }
 
     /// Returns the URL of the database that every server has.
     pub(crate) fn url(&self) -> String {
         self.url_of("postgres")
+    }
+
+    /// Returns the URL of the database of this server or of another one, whichever accepts writes.
+    pub(crate) fn url_of_either(&self, other: &Postgres) -> String {
+        let [one, other] = [self, other].map(|server| server.folder.path().to_str().unwrap().replace('/', "%2F"));
+        format!("postgres://postgres@{one},{other}/postgres?target_session_attrs=read-write")
     }
 
     fn url_of(&self, database: &str) -> String {
@@ -64,12 +117,30 @@ impl Postgres {
 
     /// Kills every process of the server.
     pub(crate) async fn kill(&mut self) {
-        let pid_file = self.folder.path().join("data/postmaster.pid");
-        let pid = std::fs::read_to_string(pid_file).unwrap().lines().next().unwrap().to_owned();
+        let pid = self.pid().unwrap();
         let killed = Command::new("kill").args(["-9", &pid]).status().await.unwrap();
         assert!(killed.success());
         // Its backends notice the end of the postmaster.
         self.guard.kill().await.unwrap();
+    }
+
+    /// Returns the id of the process that the file of a server names. None: the server has ended in order.
+    fn pid(&self) -> Option<String> {
+        let data = self.folder.path().join("data");
+        let data = self.disk.as_ref().map_or(data.clone(), |disk| disk.seen_from_outside(&data));
+        let file = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        Some(file.lines().next().unwrap().to_owned())
+    }
+
+    /// Waits until the server is ready, and starts it again if it has ended, as a service manager does.
+    pub(crate) async fn ready_again(&mut self) {
+        while !self.is_ready().await {
+            let runs = self.pid().is_some_and(|pid| Path::new("/proc").join(pid).exists());
+            if !runs {
+                self.restart().await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Starts a killed server again.
@@ -83,7 +154,7 @@ impl Postgres {
 
     /// Starts the server. Returns false if it is not ready within some seconds.
     async fn starts(&mut self) -> bool {
-        self.guard = begin(&self.programs, self.folder.path());
+        self.guard = begin(&self.programs, self.folder.path(), &self.options, self.disk.as_ref());
         let late = Instant::now() + Duration::from_secs(5);
         while Instant::now() < late {
             if self.is_ready().await {
@@ -98,7 +169,8 @@ impl Postgres {
         until("the server", async || self.is_ready().await.then_some(())).await;
     }
 
-    async fn is_ready(&self) -> bool {
+    /// Returns true if the server accepts connections.
+    pub(crate) async fn is_ready(&self) -> bool {
         let mut ask = Command::new(self.programs.join("pg_isready"));
         ask.arg("-q").arg("-h").arg(self.folder.path());
         ask.status().await.unwrap().success()
@@ -153,9 +225,13 @@ pub(super) async fn instead_of_sqlite(folder: &Arc<TempDir>) -> Option<String> {
     Some(server.url_of(&name))
 }
 
-fn begin(programs: &Path, folder: &Path) -> Child {
-    let mut guard = Command::from(unprivileged(Path::new("/bin/sh")));
+fn begin(programs: &Path, folder: &Path, options: &[String], disk: Option<&SmallDisk>) -> Child {
+    let shell = unprivileged(Path::new("/bin/sh"));
+    let mut guard = Command::from(match disk {
+        Some(disk) => disk.entered_by(&shell),
+        None => shell,
+    });
     guard.current_dir(folder);
-    guard.args(["-c", GUARD, "sh"]).arg(programs).arg(folder).process_group(0);
+    guard.args(["-c", GUARD, "sh"]).arg(programs).arg(folder).args(options).process_group(0);
     guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

@@ -116,10 +116,15 @@ impl Shim {
 
     /// Loads the library under a host.
     pub(crate) fn under(&self, host: HostBuilder) -> HostBuilder {
+        self.environment().iter().fold(host, |host, (name, value)| host.env(name, value))
+    }
+
+    /// Returns the environment variables of a host that load the library.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
         fn text(path: &Path) -> String {
             path.to_str().unwrap().to_owned()
         }
-        host.env("LD_PRELOAD", &text(&self.library)).env("SHIM_FOLDER", &text(self.folder.path()))
+        [("LD_PRELOAD", text(&self.library)), ("SHIM_FOLDER", text(self.folder.path()))]
     }
 
     /// Starts a host with the library.

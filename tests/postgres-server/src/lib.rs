@@ -58,6 +58,7 @@ pub fn initialised(administrator: &str) -> TempDir {
     folder
 }
 
-fn is_root() -> bool {
+/// Returns true if the tests run as root.
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
