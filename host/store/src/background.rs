@@ -43,7 +43,9 @@ pub(crate) async fn run_when_woken<F: Future<Output = Result<(), StoreError>>>(
             Ok(()) => drop(tokio::time::timeout(LOOK_EVERY, wake.notified()).await),
             Err(StoreError::Stopped) => return,
             Err(error) => {
-                tracing::error!(error = %hookloom_model::describe(&error), "{failed}; trying again");
+                if !error.is_outage() {
+                    tracing::error!(error = %hookloom_model::describe(&error), "{failed}; trying again");
+                }
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         }

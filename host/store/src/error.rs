@@ -214,6 +214,11 @@ impl StoreError {
         }
     }
 
+    /// Returns true if the database cannot be reached, which is logged once when it begins and once when it ends.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, StoreError::Unavailable)
+    }
+
     /// Returns true if stored data is damaged: a page that does not belong to its tree, a value that is invalid in its column, a
     /// file that is shorter than its header says. A full disk or a failing device is not damage.
     pub fn is_damage(&self) -> bool {

@@ -154,7 +154,9 @@ impl From<StoreError> for Problem {
             }
             other => {
                 let request = request_id::current();
-                tracing::error!(request, error = %crate::describe(&other), "a request failed in the store");
+                if !other.is_outage() {
+                    tracing::error!(request, error = %crate::describe(&other), "a request failed in the store");
+                }
                 let MachineFault { what, remedy } = other.machine_fault().unwrap_or(MachineFault {
                     what: "the store cannot write or read now",
                     remedy: "try again; the host's log names the cause",

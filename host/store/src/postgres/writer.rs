@@ -150,7 +150,7 @@ impl WriterTask {
         self.connection = None;
         let opened = Connection::for_writes(&self.config).await;
         let connection = Arc::new(opened.inspect_err(|error| {
-            tracing::error!(error = %hookloom_model::describe(error), "writes are refused");
+            tracing::debug!(error = %hookloom_model::describe(error), "the writer cannot connect; writes are refused");
         })?);
         self.connection = Some(connection.clone());
         Ok(connection)

@@ -143,9 +143,11 @@ impl PostgresFleet {
         let mut renewal = Renewal::default();
         let mut tidied = clock::since_boot();
         let mut giving = JoinSet::new();
+        let mut outage = Outage::default();
         loop {
-            if let Err(error) = self.step(&mut connection, &mut renewal, &writer, &mut giving).await {
-                tracing::debug!(error = %hookloom_model::describe(&error), "the database cannot be reached for the lease");
+            let step = self.step(&mut connection, &mut renewal, &writer, &mut giving).await;
+            outage.note(&step);
+            if step.is_err() {
                 connection = None;
                 self.membership.lapse_if_ended();
             } else if clock::since_boot().saturating_sub(tidied) > CHANGES_KEPT
@@ -203,5 +205,33 @@ impl PostgresFleet {
         let connection = Connection::open(&self.config).await?;
         registration::leave(&connection, registration).await?;
         hints::send(&connection, &Hint::Fleet).await
+    }
+}
+
+/// Time for which the database has failed, for the log.
+#[derive(Default)]
+struct Outage {
+    /// None: the last step did not fail.
+    since: Option<Duration>,
+}
+
+impl Outage {
+    /// Logs the first of failed steps, and the first success after them.
+    fn note(&mut self, step: &Result<(), StoreError>) {
+        match (step, self.since) {
+            (Err(error), None) => {
+                self.since = Some(clock::since_boot());
+                tracing::error!(
+                    error = %hookloom_model::describe(error),
+                    "the database fails: requests are refused, and no attempt begins after the lease of this host"
+                );
+            }
+            (Ok(()), Some(since)) => {
+                self.since = None;
+                let away_ms = clock::since_boot().saturating_sub(since).as_millis();
+                tracing::warn!(away_ms, "the database answers again");
+            }
+            (Err(_), Some(_)) | (Ok(()), None) => {}
+        }
     }
 }
