@@ -62,6 +62,7 @@ cargo xtask sim [--seeds N] [--seed S] [--hosts N]
 cargo xtask mutations [NAME]
                            break the host in small ways, and count the seeds in which the simulation finds each
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
+                           --postgres measures hosts on PostgreSQL;
                            --growth FILE measures how it grows, and draws it;
                            --before PROGRAM compares with another build, in turns
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise

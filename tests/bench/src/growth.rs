@@ -3,9 +3,10 @@
 //! One line for each, with everything else as in the row `batch`. A line that grows with something on which it should not depend,
 //! or faster than it should, is a defect.
 
-use crate::host::{Host, cpu_s, event_of, resident_mib};
+use crate::host::{Host, event_of};
 use crate::many::{make_backlog, make_plugins, make_subscriptions};
 use crate::measure::rate;
+use crate::processes::{cpu_s, resident_mib};
 use crate::receiver::{Receiver, now_us};
 use crate::{Args, Failure, median};
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! Host under measurement: the real program, on an empty data folder, with default settings.
 
+use crate::database::Database;
 use crate::{Args, Failure};
 use bytes::Bytes;
 use reqwest::Method;
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-const KEY: &str = "admin-key-of-the-bench-only-0123456789";
+pub(crate) const KEY: &str = "admin-key-of-the-bench-only-0123456789";
 
 pub(crate) struct Host {
     pub(crate) url: String,
@@ -25,6 +26,17 @@ impl Host {
         Host::start_in(TempDir::new_in("target")?, args).await
     }
 
+    /// Starts a host on a database. It shares the work of another host on the same one.
+    pub(crate) async fn start_on(database: &Database, beside: Option<&Host>, args: &Args) -> Result<Self, Failure> {
+        let folder = TempDir::new_in("target")?;
+        if let Some(other) = beside {
+            let [from, to] = [other.folder.path(), folder.path()].map(|folder| folder.join("data"));
+            std::fs::create_dir(&to)?;
+            std::fs::copy(from.join("master.key"), to.join("master.key"))?;
+        }
+        Host::start_with(folder, args, &["--set", &format!("store={}", database.url())]).await
+    }
+
     /// Stops the host and starts it again on its data.
     pub(crate) async fn restart(mut self, args: &Args) -> Result<Self, Failure> {
         self.process.kill().await?;
@@ -32,9 +44,14 @@ impl Host {
     }
 
     async fn start_in(folder: TempDir, args: &Args) -> Result<Self, Failure> {
+        Host::start_with(folder, args, &[]).await
+    }
+
+    async fn start_with(folder: TempDir, args: &Args, options: &[&str]) -> Result<Self, Failure> {
         let mut process = Command::new(std::path::absolute(&args.program)?)
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-loopback", "--set", "log=\"error\"", "--data-dir"])
             .arg(folder.path().join("data"))
+            .args(options)
             .env("HOOKLOOM_ADMIN_KEY", KEY)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -56,7 +73,18 @@ impl Host {
         path: &str,
         body: impl Into<reqwest::Body>,
     ) -> reqwest::RequestBuilder {
-        let url = format!("{}/v1/tenants/default{path}", self.url);
+        self.request_of("default", method, path, body)
+    }
+
+    /// Returns a request under a tenant.
+    pub(crate) fn request_of(
+        &self,
+        tenant: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::RequestBuilder {
+        let url = format!("{}/v1/tenants/{tenant}{path}", self.url);
         self.http.request(method, url).bearer_auth(KEY).body(body)
     }
 
@@ -66,7 +94,17 @@ impl Host {
         path: &str,
         body: impl Into<reqwest::Body>,
     ) -> Result<Value, Failure> {
-        let response = self.request(method, path, body).send().await?;
+        self.ask_of("default", method, path, body).await
+    }
+
+    pub(crate) async fn ask_of(
+        &self,
+        tenant: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Value, Failure> {
+        let response = self.request_of(tenant, method, path, body).send().await?;
         let status = response.status();
         let text = response.text().await?;
         if status.is_success() {
@@ -102,34 +140,6 @@ impl Host {
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
-}
-
-/// Returns the CPU seconds of a process so far (`proc(5)`), with its ended children.
-pub(crate) fn cpu_s(pid: Option<u32>) -> f64 {
-    let path = pid.map_or_else(|| "/proc/self/stat".to_owned(), |pid| format!("/proc/{pid}/stat"));
-    let stat = std::fs::read_to_string(path).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks: f64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum();
-    ticks / 100.0
-}
-
-/// Returns how often the threads of a process have waited and were woken so far (`voluntary_ctxt_switches` of `proc(5)`), without
-/// threads that have ended.
-pub(crate) fn wakeups(pid: Option<u32>) -> f64 {
-    fn of_thread(thread: &std::fs::DirEntry) -> f64 {
-        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0.0)
-    }
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.unwrap_or(0))) else { return 0.0 };
-    threads.flatten().map(|thread| of_thread(&thread)).sum()
-}
-
-/// Returns the resident memory of a process, in MiB.
-pub(crate) fn resident_mib(pid: Option<u32>) -> f64 {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", pid.unwrap_or(0))).unwrap_or_default();
-    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
-    pages * 4_096.0 / 1_048_576.0
 }
 
 /// Returns a contact event of 337 bytes in the vendor's format, with a number.

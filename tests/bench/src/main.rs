@@ -5,13 +5,17 @@
 
 #![allow(clippy::disallowed_methods, reason = "the bench measures real time")]
 
+mod database;
 mod growth;
 mod host;
 mod many;
 mod measure;
 mod plot;
+mod processes;
+mod raw_rows;
 mod receiver;
 mod rows;
+mod several;
 mod store;
 mod turns;
 
@@ -39,6 +43,9 @@ struct Args {
     /// Number of pending deliveries in the row `backlog`.
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
+    /// Measure instead the rows of hosts on PostgreSQL.
+    #[arg(long)]
+    postgres: bool,
     /// Measure instead how time and memory grow, and draw the result into this file.
     #[arg(long, value_name = "FILE")]
     growth: Option<PathBuf>,
@@ -110,13 +117,14 @@ async fn bench(args: &Args) -> Result<(), Failure> {
     print("| row | what | floor | figure | ratio | goal | also |\n| --- | --- | --- | --- | --- | --- | --- |");
     let mut all = Vec::new();
     let wanted = |name: &str| args.row.as_deref().is_none_or(|row| row == name);
-    for name in rows::NAMES.into_iter().filter(|name| wanted(name)) {
-        let row = rows::measure(name, args).await?;
+    let names = if args.postgres { several::NAMES.as_slice() } else { rows::NAMES.as_slice() };
+    for &name in names.iter().filter(|name| wanted(name)) {
+        let row = if args.postgres { several::measure(name, args).await? } else { rows::measure(name, args).await? };
         print(&row.line());
         all.push(row.as_json());
     }
     if all.is_empty() {
-        return Err(format!("there is no row of that name; there are {}", rows::NAMES.join(", ")).into());
+        return Err(format!("there is no row of that name; there are {}", names.join(", ")).into());
     }
     Ok(std::fs::write(&args.json, format!("{:#}", Value::from(all)))?)
 }

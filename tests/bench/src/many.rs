@@ -1,7 +1,8 @@
 //! Rows with many plugins, subscriptions, receivers, or pending deliveries.
 
-use crate::host::{Host, batch, event, resident_mib};
+use crate::host::{Host, batch, event};
 use crate::measure::{COUNT, end_to_end, latency, rate, with_plugin};
+use crate::processes::resident_mib;
 use crate::receiver::{Receiver, now_us};
 use crate::{Args, Failure, Goal, Row};
 use reqwest::Method;

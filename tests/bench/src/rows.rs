@@ -1,7 +1,8 @@
 //! Rows of the table: measurement, floor, and the goal for their ratio.
 
-use crate::host::{Host, cpu_s, event};
+use crate::host::{Host, event};
 use crate::measure::{COUNT, bare, end_to_end, latency, rate, with_plugin};
+use crate::processes::cpu_s;
 use crate::receiver::Receiver;
 use crate::{Args, Failure, Goal, Row, many, store};
 use hookloom::store::NewSubscription;

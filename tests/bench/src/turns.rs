@@ -4,8 +4,9 @@
 //! that drift of the machine affects both. The ratio of a row is the median of the ratios of its pairs, because only that shows a few
 //! percent on a noisy machine.
 
-use crate::host::{Host, cpu_s, event, wakeups};
+use crate::host::{Host, event};
 use crate::measure::{COUNT, end_to_end, latency, rate, with_plugin};
+use crate::processes::{cpu_s, wakeups};
 use crate::receiver::Receiver;
 use crate::{Args, Failure, median, print};
 use reqwest::Method;

@@ -8,7 +8,6 @@
 //! transactions; an event that arrives alone costs more.
 
 pub(super) mod load;
-mod throughput;
 
 use super::connection::Connection;
 use super::test_server::TestDatabase;

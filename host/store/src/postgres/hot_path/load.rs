@@ -93,7 +93,7 @@ pub(super) async fn accept_and_record(load: &mut Load, events: usize, group: usi
 }
 
 /// Returns a first attempt that succeeded.
-pub(super) fn success() -> AttemptRecord {
+fn success() -> AttemptRecord {
     let mut attempt = json!({"number": 1, "started_at_ms": 0, "config_generation": 1, "outcome": "delivered", "echoed": false, "log": [""]});
     let parsed: Attempt = serde_json::from_value(attempt.clone()).expect("an attempt");
     let short = serde_json::to_string(&parsed).expect("a text").len();
