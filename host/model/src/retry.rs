@@ -1,7 +1,8 @@
 //! Decision after an attempt: delivered, another attempt at a time, dead, and whether the subscription is disabled.
 //!
 //! # Guarantees
-//! - A schedule of n entries gives at most n attempts, and none after the age limit.
+//! - A schedule of n entries gives at most n attempts, and none after the age limit. Only a delivery that has waited for another plugin
+//!   version or config gets an attempt without an entry of the schedule, when that comes.
 //! - `Retry-After` only delays the next attempt, and never costs the schedule an attempt.
 //!
 //! Pure: time and jitter are arguments.

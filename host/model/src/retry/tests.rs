@@ -72,6 +72,14 @@ fn a_delivery_that_waits_for_a_plugin_ends_at_the_age_limit() {
 }
 
 #[test]
+fn a_fault_at_the_last_attempt_waits_and_the_attempt_after_it_is_the_last() {
+    let fault = Outcome::PluginFault { recurs: true, reason: Reason::new("plugin-trap", "m") };
+    let policy = RetryPolicy { schedule_s: vec![0], ..RetryPolicy::default() };
+    assert_eq!(brief(&next(&policy, &fault, moment(1))), "await");
+    assert_eq!(brief(&next(&policy, &status(500), moment(2))), "dead attempts-exhausted");
+}
+
+#[test]
 fn the_default_schedule_lasts_at_least_75_hours() {
     let policy = RetryPolicy::default();
     let lasts_ms = |jitter| {
