@@ -1,8 +1,8 @@
 //! Guarantees of the host, as the world can see them.
 
-use crate::world::{LaneTerm, Seen, UnderWay, World, WorldState, short};
+use crate::world::{Ended, LaneTerm, Seen, UnderWay, World, WorldState, short};
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{DeliveryKind, DeliveryState};
+use hookloom_model::delivery::{AttemptOutcome, DeliveryKind, DeliveryState};
 use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use hookloom_store::Ledger;
 use hookloom_store::memory::{MemberView, StoredView};
@@ -149,19 +149,20 @@ fn schedule(
     stored: &StoredView,
     now: Duration,
 ) -> Option<String> {
-    let (ended, touched, set) = world.with(|state| {
+    let (ended, touched, set, is_disordered) = world.with(|state| {
         let touched = state.touched.get(&subscription.id).copied();
-        (state.ended.get(&seen.delivery).copied(), touched, state.clock_set)
+        let is_disordered = state.disordered.contains(&subscription.id);
+        (state.ended.get(&seen.delivery).copied(), touched, state.clock_set, is_disordered)
     });
     let schedule = &subscription.settings.retry.schedule_s;
-    let ended = ended?;
-    let is_untouched = [touched, set].into_iter().flatten().all(|at| at + CLOCK_SETTLES < ended.at);
-    if !is_untouched || stored.kind != DeliveryKind::Usual {
-        return None;
+    let is_untouched = |ended: Ended| [touched, set].into_iter().flatten().all(|at| at + CLOCK_SETTLES < ended.at);
+    if !is_disordered || ended.is_some_and(is_untouched) {
+        let beyond = beyond_schedule(stored, schedule.len());
+        if beyond.is_some() {
+            return beyond;
+        }
     }
-    if stored.attempts_in_budget as usize >= schedule.len() {
-        return Some(format!("attempt {} of a schedule of {}", stored.attempts_in_budget + 1, schedule.len()));
-    }
+    let ended = ended.filter(|ended| is_untouched(*ended) && stored.kind == DeliveryKind::Usual)?;
     let seen_before = world.with(|state| state.requests_of.get(&seen.delivery).copied().unwrap_or_default()) - 1;
     let has_plugin = !subscription.settings.plugin.0.is_empty();
     if !has_plugin && touched.is_none() && stored.attempts_in_budget > seen_before {
@@ -181,6 +182,14 @@ fn schedule(
     // A plugin may postpone a delivery.
     let is_late = set.is_none() && !has_plugin && stored.due_at_ms > due_ms;
     is_late.then(|| format!("an attempt was due {} ms late", stored.due_at_ms - due_ms))
+}
+
+/// Checks that the schedule has an entry for the next attempt. Only a fault of a plugin is followed by an attempt without one: when another
+/// version or config comes for which the delivery has waited.
+fn beyond_schedule(stored: &StoredView, entries: usize) -> Option<String> {
+    let is_within = (stored.attempts_in_budget as usize) < entries;
+    let has_waited = stored.last_outcome == Some(AttemptOutcome::PluginFault);
+    (!is_within && !has_waited).then(|| format!("attempt {} of a schedule of {entries}", stored.attempts_in_budget + 1))
 }
 
 /// Checks that no earlier delivery of the same entity blocks this one.
@@ -258,5 +267,36 @@ fn accounted(world: &World, tenants: &[TenantId]) {
     let is_exact = unknown == 0 && !tenants.iter().any(|tenant| world.disk.was_pruned(tenant));
     if found < known || (is_exact && found != known) {
         world.violate(format!("{known} deliveries were accepted, and the ledgers have {found}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookloom_model::delivery::DeliveryId;
+
+    fn pending(attempts_in_budget: u32, last_outcome: Option<AttemptOutcome>) -> StoredView {
+        let id = "01900000-0000-7000-8000-000000000000";
+        StoredView {
+            id: DeliveryId(id.parse().expect("an id")),
+            subscription: SubscriptionId(id.parse().expect("an id")),
+            kind: DeliveryKind::Usual,
+            state: DeliveryState::Pending,
+            awaiting_plugin: false,
+            due_at_ms: 0,
+            attempts_in_budget,
+            last_outcome,
+        }
+    }
+
+    #[test]
+    fn only_a_fault_of_a_plugin_is_followed_by_an_attempt_beyond_the_schedule() {
+        assert_eq!(beyond_schedule(&pending(0, None), 1), None);
+        assert_eq!(beyond_schedule(&pending(1, Some(AttemptOutcome::Failed)), 2), None);
+        assert_eq!(beyond_schedule(&pending(1, Some(AttemptOutcome::PluginFault)), 1), None);
+        let failed = beyond_schedule(&pending(1, Some(AttemptOutcome::Failed)), 1);
+        assert_eq!(failed.as_deref(), Some("attempt 2 of a schedule of 1"));
+        assert!(beyond_schedule(&pending(1, Some(AttemptOutcome::PluginFailure)), 1).is_some());
+        assert!(beyond_schedule(&pending(2, None), 1).is_some());
     }
 }

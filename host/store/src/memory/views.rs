@@ -2,12 +2,12 @@
 
 use super::MemoryDisk;
 use super::deliveries::{is_same_order, ledger};
-use super::tables::StoredDelivery;
+use super::tables::{MemoryTables, StoredDelivery};
 use crate::backend::deliveries::Ledger;
 use crate::fleet::Registration;
 use crate::ownership::shard_of;
 use hookloom_model::clock;
-use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use hookloom_model::delivery::{AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use std::time::Duration;
@@ -29,10 +29,13 @@ pub struct StoredView {
     pub due_at_ms: i64,
     /// Number of attempts in its budget.
     pub attempts_in_budget: u32,
+    /// Outcome of the last attempt that counts.
+    pub last_outcome: Option<AttemptOutcome>,
 }
 
 impl StoredView {
-    fn of(id: DeliveryId, row: &StoredDelivery) -> Self {
+    fn of(tables: &MemoryTables, tenant: &TenantId, id: DeliveryId, row: &StoredDelivery) -> Self {
+        let last = tables.attempts.get(&(tenant.clone(), id, row.attempts_made));
         StoredView {
             id,
             subscription: row.subscription,
@@ -41,6 +44,7 @@ impl StoredView {
             awaiting_plugin: row.awaiting_plugin,
             due_at_ms: row.due_at_ms,
             attempts_in_budget: row.budget_spent,
+            last_outcome: last.map(|attempt| attempt.outcome),
         }
     }
 }
@@ -98,12 +102,14 @@ impl MemoryDisk {
 
     /// Returns a delivery.
     pub fn delivery(&self, tenant: &TenantId, id: DeliveryId) -> Option<StoredView> {
-        self.tables().deliveries.get(&(tenant.clone(), id)).map(|row| StoredView::of(id, row))
+        let tables = self.tables();
+        tables.deliveries.get(&(tenant.clone(), id)).map(|row| StoredView::of(&tables, tenant, id, row))
     }
 
     /// Returns all deliveries of a tenant, oldest first.
     pub fn deliveries(&self, tenant: &TenantId) -> Vec<StoredView> {
-        self.tables().deliveries_of(tenant).map(|(id, row)| StoredView::of(id, row)).collect()
+        let tables = self.tables();
+        tables.deliveries_of(tenant).map(|(id, row)| StoredView::of(&tables, tenant, id, row)).collect()
     }
 
     /// Returns the earlier pending deliveries of the same order, each with the number of its attempts.
