@@ -266,13 +266,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     run_command(git().args(["worktree", "add", "--force", "--detach"]).arg(&copy).arg("HEAD"))?;
     let mut missed = Vec::new();
     for one in all().filter(|one| one.name.contains(filter)) {
-        let found = try_one(&copy, one)?;
+        let found = try_one(&copy, one);
         let text = match &found {
-            Outcome::Found { seed, violation } => format!("seed {seed:>4}: {violation}"),
-            Outcome::Missed(seeds) => format!("NOT FOUND in {seeds} seeds"),
+            Ok(Outcome::Found { seed, violation }) => format!("seed {seed:>4}: {violation}"),
+            Ok(Outcome::Missed(seeds)) => format!("NOT FOUND in {seeds} seeds"),
+            Err(failure) => format!("NOT FOUND: {failure}"),
         };
         say(&format!("{:<75} {text}", one.name));
-        missed.extend(matches!(found, Outcome::Missed(_)).then_some(one.name));
+        missed.extend((!matches!(found, Ok(Outcome::Found { .. }))).then_some(one.name));
     }
     remove(&copy);
     if missed.is_empty() { Ok(()) } else { Err(format!("not found: {}", missed.join("; "))) }
@@ -297,7 +298,7 @@ fn try_one(copy: &Path, one: &Mutation) -> Result<Outcome, Failure> {
     let path = copy.join(one.file);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     if text.matches(one.old).count() != 1 {
-        return Err(format!("{:?}: its text is not once in {}", one.name, one.file));
+        return Err(format!("its text is not once in {}", one.file));
     }
     write(&path, &text.replace(one.old, one.new))?;
     let built = cargo()
@@ -307,7 +308,7 @@ fn try_one(copy: &Path, one: &Mutation) -> Result<Outcome, Failure> {
         .status();
     let found = match built {
         Ok(status) if status.success() => simulate(&root().join("target/debug/hookloom-sim"), one.hosts),
-        _ => Err(format!("{:?} does not compile", one.name)),
+        _ => Err("it does not compile".to_owned()),
     };
     write(&path, &text)?;
     found
