@@ -140,3 +140,41 @@ async fn a_server_that_is_not_there_is_named_without_its_password() {
     let shown = String::from_utf8_lossy(&shown.stdout);
     assert!(shown.contains("postgres://u:***@127.0.0.1:1/d") && !shown.contains("hunter2"), "{shown}");
 }
+
+/// Runs `hookloom migrate`, and returns its exit code and what it printed.
+async fn migrate(store: &str, options: &[&str]) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program());
+    command.arg("migrate").args(options).env("HOOKLOOM_STORE", store).current_dir(folder.path());
+    let output = command.output().await.unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), text.concat())
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_by_hand_and_a_host_with_a_lesser_account_runs_on_it() {
+    let server = Postgres::start().await;
+    let store = server.prepare("deploy/postgresql.sql").await;
+    let (code, shown) = migrate(&store, &["--check"]).await;
+    assert_eq!(code, Some(1), "{shown}");
+    assert!(shown.contains("the database has schema 0") && shown.contains("run `hookloom migrate`"), "{shown}");
+    let (code, shown) = migrate(&store, &[]).await;
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("making schema 1") && shown.contains("now; it had 0"), "{shown}");
+    let (code, shown) = migrate(&store, &["--check"]).await;
+    assert_eq!(code, Some(0), "{shown}");
+    let (code, shown) = migrate(&store, &["--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, &json["before"], &json["schema"]), (Some(0), &json["schema"], &json["before"]), "{shown}");
+    let (code, shown) = migrate("", &[]).await;
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("nothing to do by hand"), "{shown}");
+
+    let limited = server.prepare_limited().await;
+    let receiver = Receiver::start().await;
+    let host = Host::with().set(&format!("store={limited}")).start().await;
+    host.subscription(&receiver.url, json!({})).await;
+    host.send(event("Contact is Created", 1)).await;
+    receiver.expect(1).await;
+    host.drained().await;
+}

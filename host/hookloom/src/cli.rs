@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod health;
 mod log;
+mod migrate;
 mod move_store;
 mod openapi;
 mod plugin;
@@ -64,6 +65,8 @@ enum Command {
     Rescue(rescue::RescueArgs),
     /// Move the store of a data folder into an empty PostgreSQL database. No host may be running on either.
     MoveStore(move_store::MoveStoreArgs),
+    /// Bring a PostgreSQL database to the schema of this version, as a start does. Hosts may be running on it.
+    Migrate(migrate::MigrateArgs),
     /// Write a tenant of a running host to a file: settings, webhooks, plugins and bins, without secrets and events.
     Export(tenant::ExportArgs),
     /// Create a tenant in a running host from a file that `export` wrote.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Rescue(args) => rescue::rescue(&args),
         Command::MoveStore(args) => block_on(move_store::move_store(args)),
+        Command::Migrate(args) => block_on(migrate::migrate(args)),
         Command::Export(args) => block_on(tenant::export(args)),
         Command::Import(args) => block_on(tenant::import(args)),
         Command::Plugin(command) => block_on(plugin::run(command)),

@@ -102,6 +102,44 @@ pub enum StoreError {
         /// Newest schema version that this host supports.
         known: usize,
     },
+    /// The database has a schema that this program cannot work with.
+    #[error(
+        "the database has schema {found}, which needs Hookloom {needs} or newer; this is Hookloom {version}, which knows schema {known}: start the newer one"
+    )]
+    SchemaTooNew {
+        /// Schema of the database.
+        found: usize,
+        /// First version of Hookloom that can work with it.
+        needs: String,
+        /// Version of this program.
+        version: &'static str,
+        /// Newest schema that this program knows.
+        known: usize,
+    },
+    /// Live hosts of an older version could not work with the schema that this program needs.
+    #[error(
+        "the database has schema {found}, and schema {to} would end hosts of an older version that run on it: {hosts}. Stop them first"
+    )]
+    HostsTooOld {
+        /// Schema of the database.
+        found: usize,
+        /// Schema that would follow.
+        to: usize,
+        /// Names of the hosts, with their versions.
+        hosts: String,
+    },
+    /// The account may not change the tables.
+    #[error(
+        "the database has schema {found}, and its account may not bring it to schema {to}: run `hookloom migrate` with an account that owns the tables"
+    )]
+    MayNotMigrate {
+        /// Schema of the database. 0: it has no tables of Hookloom.
+        found: usize,
+        /// Schema that would follow.
+        to: usize,
+        /// Answer of the server.
+        source: Box<StoreError>,
+    },
     /// Another host uses the folder.
     #[error("the data folder {folder} is in use by the process {pid}; stop it, or name another folder with --data-dir")]
     Locked {

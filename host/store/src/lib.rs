@@ -100,6 +100,8 @@ pub use folder_lock::FolderLock;
 pub use lanes::{ClaimedPage, Unfinished};
 pub use limits::StoreLimits;
 pub use live_updates::LiveUpdate;
+#[cfg(any(test, feature = "postgres"))]
+pub use postgres::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
 pub use sqlite::{
     BackedUp, CheckReport, DamagedKey, MASTER_KEY, RescueReport, SQLITE_FILE, TableReport, back_up, check_store,
     damaged_parts, rescue,

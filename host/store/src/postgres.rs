@@ -42,6 +42,7 @@ mod ledger;
 mod load_catalog;
 mod machine;
 mod master_key;
+mod members;
 mod move_checks;
 mod move_target;
 mod new_events;
@@ -79,6 +80,7 @@ mod writer_handle;
 mod writes;
 
 pub(crate) use move_target::{MoveTarget, TargetColumn};
+pub use schema::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
 
 use crate::host_state::HostState;
 use crate::vault::Vault;
@@ -87,6 +89,7 @@ use begin::WriterContext;
 use fleet::{HostIdentity, PostgresFleet};
 use readers::Readers;
 use recount::PendingNumbers;
+use schema::KnownSchemas;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,9 +127,10 @@ impl Postgres {
         connection.prepare_for_writes().await?;
         begin::follow_clock_of(&connection).await?;
         let identity = HostIdentity::of_folder(master_key.parent().unwrap_or(Path::new(".")))?;
+        schema::bring_up(&connection, KnownSchemas::OWN, log_migration).await?;
         // Another host may start as well.
         schema::begin(&connection).await?;
-        schema::migrate(&connection).await?;
+        schema::require_usable(&connection).await?;
         let vault = Arc::new(master_key::open_vault(&connection, master_key).await?);
         connection.batch_execute("COMMIT").await?;
         let fleet = PostgresFleet::new(config.clone(), identity, state.clone());
@@ -159,5 +163,18 @@ impl Postgres {
             pending,
             limits,
         })
+    }
+}
+
+/// Logs a step of a migration that a start runs.
+fn log_migration(step: MigrationStep) {
+    match step {
+        MigrationStep::Begins(1) => tracing::info!("creating the tables of the database"),
+        MigrationStep::Begins(schema) => {
+            tracing::info!(schema, "bringing the database to a newer schema; a large one takes minutes");
+        }
+        MigrationStep::Waits(schema) => {
+            tracing::warn!(schema, "other connections use tables that the new schema changes; trying again");
+        }
     }
 }

@@ -185,6 +185,16 @@ impl Postgres {
         format!("postgres://hookloom@/hookloom?host={}", self.folder.path().display())
     }
 
+    /// Runs a file of `deploy` in the database of [`Postgres::prepare`], and returns the URL for the account that it creates.
+    pub(crate) async fn prepare_limited(&self) -> String {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-U", "postgres", "-v", "ON_ERROR_STOP=1", "-q", "-f"])
+            .arg(root().join("deploy/postgresql-limited.sql"));
+        let ran = psql.arg("-h").arg(self.folder.path()).arg("hookloom").output().await.unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        format!("postgres://hookloom_host@/hookloom?host={}", self.folder.path().display())
+    }
+
     /// Runs a query as an administrator, on the database that every server has. Returns its rows, with `|` between the columns.
     pub(crate) async fn query(&self, sql: &str) -> Vec<String> {
         let mut psql = Command::new(self.programs.join("psql"));

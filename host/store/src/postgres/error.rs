@@ -36,8 +36,7 @@ fn fault(error: &Error) -> DatabaseFault {
 
 /// Returns true if the server ended a statement because it took too long.
 pub(super) fn is_too_slow(error: &StoreError) -> bool {
-    let StoreError::Database(error) = error else { return false };
-    error.cause::<Error>().and_then(Error::code) == Some(&SqlState::QUERY_CANCELED)
+    is_state(error, &[SqlState::QUERY_CANCELED])
 }
 
 impl From<Error> for StoreError {
@@ -48,6 +47,12 @@ impl From<Error> for StoreError {
         }
         StoreError::Database(DatabaseError::new(fault(&error), error))
     }
+}
+
+/// Returns true if the server refused a statement with one of these codes.
+pub(super) fn is_state(error: &StoreError, codes: &[SqlState]) -> bool {
+    let StoreError::Database(error) = error else { return false };
+    error.cause::<Error>().and_then(Error::code).is_some_and(|code| codes.contains(code))
 }
 
 /// Returns true if another host has taken over from this one.

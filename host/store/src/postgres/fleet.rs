@@ -19,4 +19,6 @@ mod registration;
 mod shards;
 
 pub(super) use membership::PostgresFleet;
+#[cfg(test)]
+pub(super) use registration::register;
 pub(super) use registration::{HostIdentity, has_members};

@@ -195,4 +195,6 @@ async fn delete_deliveries(
 }
 
 #[cfg(test)]
+mod measure;
+#[cfg(test)]
 mod tests;

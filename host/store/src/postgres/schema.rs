@@ -1,13 +1,56 @@
 //! Schema of the database, as numbered migrations. Each runs once, in one transaction, and is never edited after a release.
 //!
 //! # Guarantees
-//! - A database of a newer host is refused, and so are a server before PostgreSQL 15 and a database whose texts are not UTF-8.
+//! - A host works with a schema of its own number, or with a later one that only adds to it. It refuses every other one in words, and so a
+//!   server before PostgreSQL 15 and a database whose texts are not UTF-8.
+//! - A migration runs while no host writes, and only if every live host can work with what it makes ([`migration`]). A host that cannot
+//!   registers no more.
+//!
+//! # Theory of operation
+//! The database has two numbers: that of its schema, and the least one that a host must know to work with it. A migration that only adds
+//! what an earlier host does not miss (a table, an index, a column with a default) keeps the second number, so hosts of two releases run
+//! beside each other while they are replaced. What an earlier host needs is removed by a later release, whose migration raises the
+//! second number.
+
+mod migration;
+
+pub use migration::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
+pub(super) use migration::{bring_up, migrate};
 
 use super::connection::Connection;
-use super::usage;
+use super::rows::number;
 use crate::StoreError;
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
+/// Step from a schema to the next one.
+#[derive(Clone, Copy)]
+pub(super) struct Migration {
+    sql: &'static str,
+    /// Least schema that a host must know to work with this one.
+    needs: usize,
+    /// First version of Hookloom that knows this schema.
+    since: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration { sql: include_str!("schema_1.sql"), needs: 1, since: "0.1.0" }];
+
+/// Schemas that a program knows, from the first one.
+#[derive(Clone, Copy)]
+pub(super) struct KnownSchemas(&'static [Migration]);
+
+impl KnownSchemas {
+    /// Schemas that this program knows.
+    pub(super) const OWN: KnownSchemas = KnownSchemas(MIGRATIONS);
+
+    /// Returns the number of the newest one.
+    pub(super) fn newest(self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the first version of Hookloom that knows a schema.
+    fn since(self, schema: usize) -> &'static str {
+        schema.checked_sub(1).and_then(|index| self.0.get(index)).map_or("", |migration| migration.since)
+    }
+}
 
 /// Oldest version of the server, as `server_version_num`.
 const SERVER_MIN: i32 = 150_000;
@@ -15,30 +58,41 @@ const SERVER_MIN: i32 = 150_000;
 /// Key of the lock of the server that is held by the transaction of a start: the text `hookloom`.
 const LOCK: i64 = 0x686f_6f6b_6c6f_6f6d;
 
-/// Begins a transaction beside which no other host migrates the database.
-pub(super) async fn begin(connection: &Connection) -> Result<(), StoreError> {
-    connection.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})")).await
+/// Schema that a database has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FoundSchema {
+    /// 0: the database has no tables of Hookloom.
+    number: usize,
+    /// Least schema that a host must know to work with it.
+    needs: usize,
+    /// First version of Hookloom that knows that one.
+    needs_version: String,
 }
 
-/// Migrates a database to the newest schema, within a transaction of [`begin`].
-pub(super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    require_server(connection).await?;
-    let found = version(connection).await?;
-    if found > MIGRATIONS.len() {
-        return Err(StoreError::NewerSchema { found, known: MIGRATIONS.len() });
+impl FoundSchema {
+    /// Refuses a schema that a program cannot work with.
+    fn require(&self, known: KnownSchemas) -> Result<(), StoreError> {
+        if self.needs <= known.newest() {
+            return Ok(());
+        }
+        Err(StoreError::SchemaTooNew {
+            found: self.number,
+            needs: self.needs_version.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            known: known.newest(),
+        })
     }
-    if found == MIGRATIONS.len() {
-        return Ok(());
-    }
-    let mut sql = String::new();
-    MIGRATIONS.iter().skip(found).for_each(|migration| sql.push_str(migration));
-    sql.push_str(&usage::triggers());
-    let row = format!(
-        "INSERT INTO host (schema) VALUES ({newest}) ON CONFLICT (only_row) DO UPDATE SET schema = {newest};",
-        newest = MIGRATIONS.len()
-    );
-    sql.push_str(&row);
-    connection.batch_execute(&sql).await
+}
+
+/// Begins a transaction beside which no other host migrates the database. A migration that is under way may take long.
+pub(super) async fn begin(connection: &Connection) -> Result<(), StoreError> {
+    let unlimited = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0";
+    connection.batch_execute(&format!("BEGIN; {unlimited}; SELECT pg_advisory_xact_lock({LOCK})")).await
+}
+
+/// Refuses a database with a schema that this host cannot work with, within a transaction beside which none is migrated.
+pub(super) async fn require_usable(connection: &Connection) -> Result<(), StoreError> {
+    found(connection).await?.require(KnownSchemas::OWN)
 }
 
 async fn require_server(connection: &Connection) -> Result<(), StoreError> {
@@ -56,10 +110,14 @@ async fn require_server(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the version of the schema. 0: the database has no tables of Hookloom.
-async fn version(connection: &Connection) -> Result<usize, StoreError> {
+/// Returns the schema of the database.
+async fn found(connection: &Connection) -> Result<FoundSchema, StoreError> {
     if !connection.exists("SELECT 1 WHERE to_regclass('host') IS NOT NULL", &[]).await? {
-        return Ok(0);
+        return Ok(FoundSchema { number: 0, needs: 0, needs_version: String::new() });
     }
-    super::rows::number(&connection.query_one("SELECT schema FROM host", &[]).await?, 0)
+    let row = connection.query_one("SELECT schema, needs, needs_version FROM host", &[]).await?;
+    Ok(FoundSchema { number: number(&row, 0)?, needs: number(&row, 1)?, needs_version: row.try_get(2)? })
 }
+
+#[cfg(test)]
+mod tests;

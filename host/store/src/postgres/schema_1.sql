@@ -2,11 +2,13 @@
 -- one type in the host; states and kinds are int2. JSON is text, because no statement looks into it. Key columns compare bytes
 -- (COLLATE "C"), whatever the collation of the database. No foreign keys: the writer keeps rows together, and deletes in steps.
 
--- Version of the schema, and the master key that sealed the secrets.
+-- Number of the schema, what a host must know to work with it, and the master key that sealed the secrets.
 CREATE TABLE host (
-  only_row    bool PRIMARY KEY DEFAULT true CHECK (only_row),
-  schema      int8 NOT NULL,
-  master_key  bytea                               -- derived from the master key, so that another one is noticed
+  only_row      bool PRIMARY KEY DEFAULT true CHECK (only_row),
+  schema        int8 NOT NULL,
+  needs         int8 NOT NULL,                    -- the least schema that a host must know
+  needs_version text NOT NULL,                    -- the first version of Hookloom that knows that one
+  master_key    bytea                             -- derived from the master key, so that another one is noticed
 ) WITH (fillfactor = 20);
 
 -- Hosts with a lease or a lease that ended and was not taken over. Each renews its lease every second.
@@ -16,6 +18,7 @@ CREATE TABLE hosts (
   epoch       int8 NOT NULL,
   name        text NOT NULL,
   version     text NOT NULL,
+  knows       int8 NOT NULL,                      -- the newest schema that its program knows
   started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   lease_until timestamptz NOT NULL,
   generation  int8                                -- the last change that is in force there; null: the host has not loaded the catalog

@@ -188,7 +188,7 @@ impl TestServer {
         self.run(&format!("CREATE DATABASE {TEMPLATE}")).await;
         let config = connection::config(&self.url(TEMPLATE)).expect("a URL");
         let template = connection::Connection::open(&config).await.expect("a connection");
-        schema::migrate(&template).await.expect("the schema");
+        schema::bring_up(&template, schema::KnownSchemas::OWN, |_| ()).await.expect("the schema");
         drop(template);
     }
 

@@ -11,6 +11,7 @@ use crate::host_state::HostState;
 use crate::ownership::ShardSet;
 use async_trait::async_trait;
 use hookloom_model::clock;
+use std::mem::{self, Discriminant};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI16, Ordering};
 use std::time::Duration;
@@ -213,25 +214,27 @@ impl PostgresFleet {
 struct Outage {
     /// None: the last step did not fail.
     since: Option<Duration>,
+    /// Kind of the last error that was logged.
+    logged: Option<Discriminant<StoreError>>,
 }
 
 impl Outage {
-    /// Logs the first of failed steps, and the first success after them.
+    /// Logs a failed step, unless the one before failed in the same way, and the first success after failed ones.
     fn note(&mut self, step: &Result<(), StoreError>) {
-        match (step, self.since) {
-            (Err(error), None) => {
-                self.since = Some(clock::since_boot());
-                tracing::error!(
-                    error = %hookloom_model::describe(error),
-                    "the database fails: requests are refused, and no attempt begins after the lease of this host"
-                );
-            }
-            (Ok(()), Some(since)) => {
-                self.since = None;
+        let Err(error) = step else {
+            if let Some(since) = self.since.take() {
+                self.logged = None;
                 let away_ms = clock::since_boot().saturating_sub(since).as_millis();
                 tracing::warn!(away_ms, "the database answers again");
             }
-            (Err(_), Some(_)) | (Ok(()), None) => {}
+            return;
+        };
+        self.since.get_or_insert_with(clock::since_boot);
+        if self.logged.replace(mem::discriminant(error)) != Some(mem::discriminant(error)) {
+            tracing::error!(
+                error = %hookloom_model::describe(error),
+                "the database fails: requests are refused, and no attempt begins after the lease of this host"
+            );
         }
     }
 }

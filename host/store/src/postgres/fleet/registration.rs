@@ -4,15 +4,14 @@
 //! - Registrations, takeovers and departures run one after the other in the fleet.
 
 use super::super::connection::Connection;
+use super::super::members;
 use super::super::rows::int;
+use super::super::schema::{self, KnownSchemas};
 use crate::StoreError;
 use crate::fleet::{LEASE, Registration};
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Key of the lock of the server that is held by transactions which change who is a member: the text `hookfleet`, shortened.
-const MEMBERS: i64 = 0x686f_6f6b_666c_6565;
 
 /// Identity of a host, which a restart keeps.
 #[derive(Clone, Debug)]
@@ -51,30 +50,37 @@ impl HostIdentity {
 
 /// Begins a transaction in which no other host registers, takes over or leaves.
 async fn begin(connection: &Connection) -> Result<(), StoreError> {
-    let sql = format!("BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_advisory_xact_lock({MEMBERS})");
-    connection.batch_execute(&sql).await
+    connection.batch_execute("BEGIN; SET LOCAL synchronous_commit = on").await?;
+    members::lock(connection).await
 }
 
 /// Registers a host, also one that is registered: its former process has ended, or has lost its lease. Shards that nobody owns become
 /// its own.
+///
+/// # Errors
+/// [`StoreError::SchemaTooNew`]: the database has got a schema that this program cannot work with.
 pub(in super::super) async fn register(
     connection: &Connection,
     identity: &HostIdentity,
 ) -> Result<Registration, StoreError> {
     begin(connection).await?;
+    if let Err(error) = schema::require_usable(connection).await {
+        connection.batch_execute("ROLLBACK").await?;
+        return Err(error);
+    }
     let sql = "SELECT coalesce(
                  (SELECT host FROM hosts WHERE identity = $1),
                  (SELECT min(free)::int2 FROM generate_series(1, 32767) free WHERE free NOT IN (SELECT host FROM hosts)))";
     let host: i16 = connection.query_one(sql, &[&identity.id]).await?.try_get(0)?;
     let sql = "INSERT INTO fences (host, epoch) VALUES ($1, 1) ON CONFLICT (host) DO UPDATE SET epoch = fences.epoch + 1 RETURNING epoch";
     let epoch: i64 = connection.query_one(sql, &[&host]).await?.try_get(0)?;
-    let sql = "INSERT INTO hosts (host, identity, epoch, name, version, lease_until)
-               VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6 * interval '1 ms')
+    let sql = "INSERT INTO hosts (host, identity, epoch, name, version, knows, lease_until)
+               VALUES ($1, $2, $3, $4, $5, $7, clock_timestamp() + $6 * interval '1 ms')
                ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, name = EXCLUDED.name, version = EXCLUDED.version,
-                 started_at = clock_timestamp(), lease_until = EXCLUDED.lease_until, generation = NULL";
+                 knows = EXCLUDED.knows, started_at = clock_timestamp(), lease_until = EXCLUDED.lease_until, generation = NULL";
     let version = env!("CARGO_PKG_VERSION");
     let params: super::super::connection::SqlParams<'_> =
-        &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms()];
+        &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms(), &int(KnownSchemas::OWN.newest())];
     connection.execute(sql, params).await?;
     connection.execute("UPDATE shards SET owner = $1 WHERE owner IS NULL", &[&host]).await?;
     connection.batch_execute("COMMIT").await?;
