@@ -20,6 +20,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     let mut tests = cargo();
     tests.args(["test", "--workspace"]).args(filter).envs(toolchains::REGISTRY_RETRIES);
     tests.envs(toolchains::unpacked_postgres().map(|programs| (toolchains::POSTGRES_PROGRAMS, programs)));
+    tests.envs(toolchains::unpacked_pgbouncer().map(|program| (toolchains::PGBOUNCER_PROGRAM, program)));
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         tests.env(TEST_THREADS, (cores * TESTS_PER_CORE).to_string());

@@ -48,6 +48,7 @@ pub(crate) fn ensure() -> Result<(), Failure> {
         install(&packages)?;
     }
     ensure_postgres()?;
+    ensure_pgbouncer()?;
     into_target()
 }
 
@@ -102,20 +103,48 @@ fn ensure_postgres() -> Result<(), Failure> {
     let server = depends.split_whitespace().find(|word| word.starts_with("postgresql-1"));
     let server = server.ok_or("Debian has no package of a PostgreSQL server")?;
     let client = server.replace("postgresql-", "postgresql-client-");
-    run(Command::new("apt-get").current_dir(&folder).args(["-q", "download", server, &client]))?;
+    unpack(&folder, &[server, &client])
+}
+
+/// Path of PgBouncer, where the tests look for it.
+const PGBOUNCER: &str = "/usr/sbin/pgbouncer";
+
+/// Environment variable of the tests with the path of PgBouncer, if it is not installed.
+pub(crate) const PGBOUNCER_PROGRAM: &str = "TEST_PGBOUNCER";
+
+/// Returns the path of PgBouncer that [`ensure`] has unpacked. None: it is installed.
+pub(crate) fn unpacked_pgbouncer() -> Option<PathBuf> {
+    let unpacked = root().join("target/tools/pgbouncer").join(&PGBOUNCER[1..]);
+    (!Path::new(PGBOUNCER).is_file() && unpacked.is_file()).then_some(unpacked)
+}
+
+/// Unpacks Debian's PgBouncer into the target folder, unless it is there. An installation would also start a service.
+fn ensure_pgbouncer() -> Result<(), Failure> {
+    if Path::new(PGBOUNCER).is_file() || unpacked_pgbouncer().is_some() {
+        return Ok(());
+    }
+    let folder = root().join("target/tools/pgbouncer");
+    say(&format!("unpacking PgBouncer into {}", folder.display()));
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    unpack(&folder, &["pgbouncer"])
+}
+
+/// Unpacks packages into a folder, and installs the libraries that they need.
+fn unpack(folder: &Path, packages: &[&str]) -> Result<(), Failure> {
+    run(Command::new("apt-get").current_dir(folder).args(["-q", "download"]).args(packages))?;
     let mut libraries = Vec::new();
-    for archive in std::fs::read_dir(&folder).map_err(|error| error.to_string())?.flatten() {
+    for archive in std::fs::read_dir(folder).map_err(|error| error.to_string())?.flatten() {
         let archive = archive.path();
         if archive.extension().is_some_and(|extension| extension == "deb") {
             libraries.push(output(Command::new("dpkg-deb").arg("-f").arg(&archive).arg("Depends"))?);
-            run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&folder))?;
+            run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(folder))?;
         }
     }
     let libraries = libraries.iter().flat_map(|depends| depends.split(',')).filter_map(library);
     install(&libraries.collect::<Vec<_>>())
 }
 
-/// Returns the name of a dependency, if it is a library that PostgreSQL loads. It compiles no queries in tests.
+/// Returns the name of a dependency, if it is a library that is loaded. PostgreSQL compiles no queries in tests.
 fn library(dependency: &str) -> Option<&str> {
     let name = dependency.split_whitespace().next()?;
     (name.starts_with("lib") && !name.starts_with("libllvm")).then_some(name)

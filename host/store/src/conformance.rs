@@ -35,6 +35,16 @@ macro_rules! conformance {
             )+
         }
 
+        mod postgres_behind_pooler {
+            use crate::conformance::test_store::{BackendKind, TestStore};
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::$case(&mut TestStore::new(BackendKind::PooledPostgres).await).await;
+                }
+            )+
+        }
+
         mod memory {
             use crate::conformance::test_store::{BackendKind, TestStore};
             $(

@@ -61,6 +61,7 @@ mod rows;
 mod schema;
 mod sessions;
 mod share;
+mod sql_param;
 mod subscription_state;
 mod subscriptions;
 mod sweeps;
@@ -71,9 +72,9 @@ pub(crate) mod test_server;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
-mod tls_params;
 mod together;
 mod transaction;
+mod url_params;
 mod usage;
 mod writer;
 mod writer_handle;
@@ -124,7 +125,7 @@ impl Postgres {
     ) -> Result<Self, StoreError> {
         let config = connection::config(url)?;
         let connection = connection::Connection::first(&config).await?;
-        connection.prepare_for_writes().await?;
+        connection.require_own_session(&config).await?;
         begin::follow_clock_of(&connection).await?;
         let identity = HostIdentity::of_folder(master_key.parent().unwrap_or(Path::new(".")))?;
         schema::bring_up(&connection, KnownSchemas::OWN, log_migration).await?;

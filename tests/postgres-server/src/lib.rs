@@ -1,10 +1,11 @@
-//! Private PostgreSQL servers of tests: where the programs are, as whom they run, and an empty folder of data.
+//! Private PostgreSQL servers of tests, and poolers before them: where the programs are, as whom they run, and an empty folder of data.
 //!
 //! # Guarantees
 //! Nothing of a server that the machine runs is used or changed: a folder is new, and its user is not that of Debian's servers.
 //!
 //! # Limits
-//! The programs must be in `$TEST_POSTGRES_BIN`, or a version of them in `/usr/lib/postgresql`. The tests start and end the servers.
+//! The programs must be in `$TEST_POSTGRES_BIN`, or a version of them in `/usr/lib/postgresql`, and PgBouncer must be `$TEST_PGBOUNCER` or
+//! in `/usr/sbin`. The tests start and end the servers and poolers.
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::os::unix::fs::chown;
@@ -55,6 +56,49 @@ pub fn initialised(administrator: &str) -> TempDir {
     initdb.arg(format!("--username={administrator}")).arg("-D").arg(folder.path().join("data"));
     let made = initdb.current_dir(folder.path()).output().expect("initdb");
     assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+/// Returns the path of PgBouncer: `$TEST_PGBOUNCER`, or else the installed one.
+pub fn pooler() -> PathBuf {
+    std::env::var_os("TEST_PGBOUNCER").map_or_else(|| "/usr/sbin/pgbouncer".into(), PathBuf::from)
+}
+
+/// Settings of a pooler as the documentation shows them.
+const POOLER_SETTINGS: &str = include_str!("../../../deploy/pgbouncer.ini");
+
+/// Creates a folder with the settings `pgbouncer.ini` of a pooler in transaction mode, with at most this number of connections to each
+/// database of the server whose socket is in another folder. Its own socket has the same name in the new folder.
+///
+/// `more` are further settings, in which `%` stands for the folder. Of a setting, the last line counts.
+pub fn pooler_folder(server: &Path, server_port: u16, connections: usize, more: &str) -> TempDir {
+    let folder = tempfile::Builder::new().prefix("hookloom-pgbouncer-").tempdir().expect("a folder");
+    let path = folder.path().display();
+    let settings = format!(
+        "{POOLER_SETTINGS}
+default_pool_size = {connections}
+max_client_conn = 1000
+listen_addr =
+listen_port = {server_port}
+unix_socket_dir = {path}
+auth_type = trust
+auth_file = {path}/users
+logfile =
+pidfile =
+{more}
+[databases]
+* = host={server} port={server_port}
+",
+        server = server.display(),
+        more = more.replace('%', &path.to_string()),
+    );
+    let users = ["hookloom", "postgres"].map(|user| format!("\"{user}\" \"\"\n")).concat();
+    for (name, text) in [("pgbouncer.ini", settings), ("users", users)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("a file");
+        give_away(&file);
+    }
+    give_away(folder.path());
     folder
 }
 

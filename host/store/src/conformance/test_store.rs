@@ -34,6 +34,8 @@ pub(super) enum BackendKind {
     Memory,
     /// A database of a server of PostgreSQL.
     Postgres,
+    /// The same behind a pooler in transaction mode.
+    PooledPostgres,
 }
 
 /// Durable part of a store, which outlives it.
@@ -41,6 +43,7 @@ enum DurablePart {
     Folder(TempDir),
     Memory(MemoryDisk),
     Postgres(TestDatabase),
+    PooledPostgres(TestDatabase),
 }
 
 /// Open store with the channel of its events.
@@ -56,6 +59,9 @@ impl DurablePart {
             DurablePart::Memory(disk) => Store::open_in_memory(disk.clone(), limits, None),
             DurablePart::Postgres(database) => {
                 Store::open_postgres(&database.url(), &database.master_key(), limits).await
+            }
+            DurablePart::PooledPostgres(database) => {
+                Store::open_postgres(&database.pooled_url(), &database.master_key(), limits).await
             }
         };
         let (store, store_events) = opened.expect("the store opens");
@@ -96,6 +102,7 @@ impl TestStore {
             BackendKind::Sqlite => DurablePart::Folder(tempfile::tempdir().expect("a folder")),
             BackendKind::Memory => DurablePart::Memory(MemoryDisk::default()),
             BackendKind::Postgres => DurablePart::Postgres(TestDatabase::new().await),
+            BackendKind::PooledPostgres => DurablePart::PooledPostgres(TestDatabase::new().await),
         };
         let open = Some(part.open(StoreLimits::default()).await);
         let test_store = TestStore { open, part, clock, _entered: entered };

@@ -7,7 +7,7 @@
 //! - A transaction that is alone runs while no other transaction of a writer runs at any host.
 //! - The ids of a transaction are later than those of every transaction that was committed before it began.
 
-use super::connection::Connection;
+use super::connection::{Connection, WRITE_SETTINGS};
 use super::error::is_fenced;
 use super::host_number;
 use super::load_catalog;
@@ -53,7 +53,7 @@ pub(super) async fn begin(
     let Registration { host, epoch } = registration;
     let fence = if is_alone { "fence_all" } else { "fence" };
     let sql = format!(
-        "{BEGIN}; SET LOCAL {host_number};
+        "{BEGIN}; {WRITE_SETTINGS}; SET LOCAL {host_number};
          SELECT {fence}({host}::int2, {epoch}, '{id}'), {SERVER_MS}",
         host_number = host_number::assigned(host)
     );

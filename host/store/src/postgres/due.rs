@@ -72,7 +72,7 @@ async fn select(connection: &Connection, lane: &LaneRead, claims: &ClaimPage) ->
     let mut after = (i64::MIN, Uuid::nil());
     let mut selected = Selected::default();
     loop {
-        let params: super::connection::SqlParams<'_> =
+        let params: super::sql_param::SqlParams<'_> =
             &[&&*tenant.0, &subscription.0, &is_retry, &blocks_below, &after.0, &after.1, &int(rows_max)];
         let rows = connection.query(NEXT, params).await?;
         for row in &rows {

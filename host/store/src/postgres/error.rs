@@ -39,11 +39,24 @@ pub(super) fn is_too_slow(error: &StoreError) -> bool {
     is_state(error, &[SqlState::QUERY_CANCELED])
 }
 
+/// Returns the error of a pooler in transaction mode that the URL does not name.
+pub(super) fn behind_pooler() -> StoreError {
+    StoreError::DatabaseUnfit(
+        "a pooler gives each transaction another session of the server; add pooler=transaction to the URL, or let the pooler work in session mode".to_owned(),
+    )
+}
+
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         if is_unreachable(&error) {
             tracing::debug!(%error, "PostgreSQL cannot be reached");
             return StoreError::Unavailable;
+        }
+        // Sessions of other clients know other prepared statements than those of this host.
+        const OF_ANOTHER_SESSION: [SqlState; 2] =
+            [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+        if error.code().is_some_and(|code| OF_ANOTHER_SESSION.contains(code)) {
+            return behind_pooler();
         }
         StoreError::Database(DatabaseError::new(fault(&error), error))
     }

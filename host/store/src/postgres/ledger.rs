@@ -4,13 +4,13 @@ use super::Postgres;
 use super::connection::Connection;
 use super::host_number::OF_CONNECTION;
 use super::rows::number;
+use super::sql_param::SqlParam;
 use crate::StoreError;
 use crate::backend::deliveries::{Ledger, LedgerBackend, Pruned};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::subscription::TenantId;
-use tokio_postgres::types::ToSql;
 
 #[async_trait]
 impl LedgerBackend for Postgres {
@@ -100,7 +100,7 @@ pub(super) async fn add_all(
          ON CONFLICT (tenant, host) DO UPDATE SET {sums}"
     );
     let id = &*tenant.0;
-    let mut params: Vec<&(dyn ToSql + Sync)> = vec![&id];
-    params.extend(counters.iter().map(|(_, by)| by as &(dyn ToSql + Sync)));
+    let mut params: Vec<&(dyn SqlParam + Sync)> = vec![&id];
+    params.extend(counters.iter().map(|(_, by)| by as &(dyn SqlParam + Sync)));
     connection.execute(&sql, &params).await.map(drop)
 }

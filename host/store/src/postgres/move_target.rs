@@ -63,6 +63,7 @@ impl MoveTarget {
     pub(crate) async fn open(url: &str, tables: &[&str]) -> Result<Self, StoreError> {
         let config = connection::config(url)?;
         let connection = Connection::first(&config).await?;
+        connection.require_own_session(&config).await?;
         schema::begin(&connection).await?;
         // Limits of the server for statements of a host would end a long copy.
         let limits = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0";

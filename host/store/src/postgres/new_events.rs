@@ -1,6 +1,5 @@
 //! Rows of new events and deliveries, collected by one or more writes and inserted with one statement for each table.
 
-use super::connection::SqlParams;
 use super::rows::{int, text};
 use super::transaction::WriteTx;
 use crate::StoreError;
@@ -14,11 +13,12 @@ use hookloom_model::delivery::{DeliveryState, DueDelivery};
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::subscription::{Subscription, TenantId};
 use std::sync::Arc;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 /// Number of rows from which they are copied. The server logs copied rows by page, which spares a record for each row, but a copy
-/// takes one more round trip.
+/// takes one more round trip. Behind a pooler, nothing is copied: PgBouncer 1.18 waits for one more answer to a copy than there is, and so
+/// keeps the session for this connection.
 const COPY_MIN: usize = 8;
 
 /// Collected rows of one tenant.
@@ -97,13 +97,14 @@ impl EventRow {
 pub(super) async fn insert_all(tx: &WriteTx, rows: &[(TenantId, NewRows)]) -> Result<(), StoreError> {
     let events: Vec<(&str, &EventRow)> = flat(rows, |rows| &rows.events);
     let deliveries: Vec<(&str, &DeliveryRow)> = flat(rows, |rows| &rows.deliveries);
-    match events.len() {
-        0 => {}
-        1..COPY_MIN => insert_events(tx, &events).await?,
-        _ => copy_events(tx, &events).await?,
+    let copy_min = if tx.is_pooled() { usize::MAX } else { COPY_MIN };
+    if events.len() >= copy_min {
+        copy_events(tx, &events).await?;
+    } else if !events.is_empty() {
+        insert_events(tx, &events).await?;
     }
     if !deliveries.is_empty() {
-        if deliveries.len() < COPY_MIN {
+        if deliveries.len() < copy_min {
             insert_deliveries(tx, &deliveries).await?;
         } else {
             copy_deliveries(tx, &deliveries).await?;
@@ -132,7 +133,7 @@ async fn copy_events(tx: &WriteTx, rows: &[(&str, &EventRow)]) -> Result<(), Sto
         let entity_id = event.entity_id.as_deref().map(text);
         let Event { id, module, received_at_ms, payload, .. } = &**event;
         let fan_out = int(row.fan_out);
-        let values: SqlParams<'_> =
+        let values: &[&(dyn ToSql + Sync)] =
             &[tenant, &id.0, &name, &module.as_str(), &entity_id, received_at_ms, &fan_out, &&payload[..]];
         copy.as_mut().write(values).await?;
     }
@@ -154,7 +155,7 @@ async fn copy_deliveries(tx: &WriteTx, rows: &[(&str, &DeliveryRow)]) -> Result<
         let order_key = order_key.as_ref().map(|key| &key.0[..]);
         let DueDelivery { id, event, subscription, kind, age_from_ms: at_ms, .. } = delivery;
         let kind = *kind as i16;
-        let values: SqlParams<'_> =
+        let values: &[&(dyn ToSql + Sync)] =
             &[tenant, &id.0, &event.0, &subscription.0, &kind, &order_key, due_at_ms, &state, at_ms, at_ms, at_ms];
         copy.as_mut().write(values).await?;
     }

@@ -1,8 +1,8 @@
 //! Outcomes of attempts: the delivery and the attempt, in one transaction.
 
 use super::Postgres;
-use super::connection::SqlParams;
 use super::rows::{int, state};
+use super::sql_param::SqlParams;
 use super::together::{Entry, Member};
 use super::transaction::WriteTx;
 use crate::StoreError;

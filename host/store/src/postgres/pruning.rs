@@ -9,9 +9,10 @@
 //! A step is bounded by numbers of rows and by the size of payloads, not by time: [`EVENTS_READ_MAX`], [`DELIVERIES_MAX`] and
 //! [`BYTES_MAX`]. Attempts have no bound of their own.
 
-use super::connection::{Connection, SqlParams};
+use super::connection::Connection;
 use super::ledger;
 use super::rows::{int, number, state};
+use super::sql_param::SqlParams;
 use crate::StoreError;
 use crate::backend::upkeep::{EVENTS_READ_MAX, PruneStep};
 use hookloom_model::clock;

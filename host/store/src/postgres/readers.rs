@@ -2,6 +2,7 @@
 //!
 //! # Guarantees
 //! - [`Readers::read`] sees one snapshot. [`Readers::read_one`] runs one statement, which is a snapshot as well.
+//! - Each read is a transaction with its own settings, which writes nothing.
 //! - A read that takes too long is ended by the server with [`StoreError::QueryTooSlow`].
 //! - Owners have shares of the connections ([`FairSemaphore`]), so that an owner whose share is busy leaves connections to others.
 //! - A read whose caller has gone is cancelled at the server, and occupies its owner's share until then.
@@ -25,11 +26,13 @@ use std::time::Duration;
 /// Maximum number of open connections. One owner may use half of them while no other reads.
 const OPEN_MAX: u64 = 8;
 
+/// Limit of a read whose host stands still, which would keep a connection of a pooler and old rows of the server.
+const IDLE_LIMIT: &str = "SET LOCAL idle_in_transaction_session_timeout = '5s'";
+
 /// Connections for reads, opened when they are needed.
 pub(super) struct Readers {
     config: ConnectionConfig,
-    /// Connections with the number of the host that they were opened for.
-    idle: Mutex<Vec<(i16, Connection)>>,
+    idle: Mutex<Vec<Connection>>,
     permits: FairSemaphore<Owner>,
     time_max: Duration,
     host: Arc<AtomicI16>,
@@ -52,12 +55,7 @@ impl Readers {
         owner: impl Into<Owner>,
         read: impl for<'t> FnOnce(&'t Connection) -> SqlFuture<'t, T> + Send,
     ) -> Result<T, StoreError> {
-        let reader = self.reader(owner.into()).await?;
-        reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let value = read(&reader).await;
-        reader.batch_execute("ROLLBACK").await?;
-        reader.end(&self.idle);
-        value.map_err(|error| self.slow(error))
+        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", owner.into(), read).await
     }
 
     /// Runs one statement, on an owner's account, when its turn comes.
@@ -66,36 +64,34 @@ impl Readers {
         owner: impl Into<Owner>,
         read: impl for<'t> FnOnce(&'t Connection) -> SqlFuture<'t, T> + Send,
     ) -> Result<T, StoreError> {
-        let reader = self.reader(owner.into()).await?;
-        let value = read(&reader).await;
+        self.run("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", owner.into(), read).await
+    }
+
+    async fn run<T>(
+        &self,
+        begin: &str,
+        owner: Owner,
+        read: impl for<'t> FnOnce(&'t Connection) -> SqlFuture<'t, T> + Send,
+    ) -> Result<T, StoreError> {
+        let permit = self.permits.acquire(&owner, 1).await;
+        let reader = Reader { in_use: Some((self.take().await?, permit)) };
+        let ms = self.time_max.as_millis().min(i32::MAX.unsigned_abs().into());
+        let host_number = host_number::assigned(self.host());
+        let begin = format!("{begin}; SET LOCAL statement_timeout = {ms}; {IDLE_LIMIT}; SET LOCAL {host_number}");
+        let value = reader.snapshot(&begin, read(&reader)).await;
         reader.end(&self.idle);
         value.map_err(|error| self.slow(error))
     }
 
-    /// Waits for the owner's turn, and for a connection.
-    async fn reader(&self, owner: Owner) -> Result<Reader, StoreError> {
-        let permit = self.permits.acquire(&owner, 1).await;
-        let host = self.host();
-        Ok(Reader { host, in_use: Some((self.take(host).await?, permit)) })
-    }
-
-    async fn take(&self, host: i16) -> Result<Connection, StoreError> {
+    async fn take(&self) -> Result<Connection, StoreError> {
         loop {
             let idle = self.idle.lock().pop();
             match idle {
-                Some((of, connection)) if connection.is_closed() || of != host => {}
-                Some((_, connection)) => return Ok(connection),
-                None => break,
+                Some(connection) if connection.is_closed() => {}
+                Some(connection) => return Ok(connection),
+                None => return Connection::open(&self.config).await,
             }
         }
-        let connection = Connection::open(&self.config).await?;
-        let ms = self.time_max.as_millis().min(i32::MAX.unsigned_abs().into());
-        let settings = format!(
-            "SET default_transaction_read_only = on; SET statement_timeout = {ms}; SET {host_number}",
-            host_number = host_number::assigned(host)
-        );
-        connection.batch_execute(&settings).await?;
-        Ok(connection)
     }
 
     fn slow(&self, error: StoreError) -> StoreError {
@@ -106,7 +102,6 @@ impl Readers {
 
 /// Connection of a read with its permit. Dereferences to the connection.
 struct Reader {
-    host: i16,
     /// None only after the end of the read.
     in_use: Option<(Connection, FairPermit<Owner>)>,
 }
@@ -121,10 +116,10 @@ impl Deref for Reader {
 
 impl Reader {
     /// Leaves the connection to another read.
-    fn end(mut self, idle: &Mutex<Vec<(i16, Connection)>>) {
+    fn end(mut self, idle: &Mutex<Vec<Connection>>) {
         // The next read gets its permit after it can find the connection.
         if let Some((connection, _permit)) = self.in_use.take() {
-            idle.lock().push((self.host, connection));
+            idle.lock().push(connection);
         }
     }
 }

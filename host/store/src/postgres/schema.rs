@@ -17,7 +17,7 @@ mod migration;
 pub use migration::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
 pub(super) use migration::{bring_up, migrate};
 
-use super::connection::Connection;
+use super::connection::{Connection, WRITE_SETTINGS};
 use super::rows::number;
 use crate::StoreError;
 
@@ -87,7 +87,8 @@ impl FoundSchema {
 /// Begins a transaction beside which no other host migrates the database. A migration that is under way may take long.
 pub(super) async fn begin(connection: &Connection) -> Result<(), StoreError> {
     let unlimited = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0";
-    connection.batch_execute(&format!("BEGIN; {unlimited}; SELECT pg_advisory_xact_lock({LOCK})")).await
+    let sql = format!("BEGIN; {WRITE_SETTINGS}; {unlimited}; SELECT pg_advisory_xact_lock({LOCK})");
+    connection.batch_execute(&sql).await
 }
 
 /// Refuses a database with a schema that this host cannot work with, within a transaction beside which none is migrated.

@@ -51,6 +51,15 @@ CREATE TABLE fleet_changes (
   made_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- Hints of hosts that cannot notify each other, because they are behind a pooler: the last ones of each host. A crash may empty the table.
+CREATE UNLOGGED TABLE hints (
+  host          int2 NOT NULL,
+  slot          int2 NOT NULL,                    -- -1: who is a member or owns what has changed
+  number        int8 NOT NULL,
+  subscriptions uuid[],                           -- that have new deliveries; null: any may have
+  PRIMARY KEY (host, slot)
+) WITH (fillfactor = 50);
+
 -- Begins a transaction of a host. Returns the last change.
 CREATE FUNCTION fence(of_host int2, of_epoch int8, of_transaction uuid) RETURNS int8 LANGUAGE plpgsql AS $$
 BEGIN

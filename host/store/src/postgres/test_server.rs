@@ -10,9 +10,10 @@
 
 use super::{connection, schema};
 use crate::{Store, StoreEvent, StoreLimits};
-use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
+use hookloom_postgres_server::{give_away, initialised, pooler, pooler_folder, programs, unprivileged};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -39,6 +40,16 @@ wait $server
 rm -rf "$folder"
 "#;
 
+/// Starts the pooler ($1: program, $2: its folder) and ends it at the end of the input.
+const POOLER_GUARD: &str = r#"
+"$1" "$2/pgbouncer.ini" >"$2/log" 2>&1 </dev/null &
+pooler=$!
+read -r _
+kill -QUIT $pooler
+wait $pooler
+rm -rf "$2"
+"#;
+
 /// Port of a server without TCP, which is part of the name of its socket.
 const PORT: u16 = 5_432;
 
@@ -46,6 +57,9 @@ static SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
 
 /// Second server, for tests that measure what a server does.
 static QUIET_SERVER: LazyLock<TestServer> = LazyLock::new(TestServer::start);
+
+/// Pooler before the server, with few connections to each database.
+static POOLER: LazyLock<TestPooler> = LazyLock::new(|| TestPooler::start(&SERVER, 2));
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -86,9 +100,19 @@ impl TestDatabase {
         self.server.url(&self.name)
     }
 
+    /// Starts a pooler before the server of the database, as [`TestPooler::start_with`] does.
+    pub(super) fn start_pooler(&self, connections: usize, settings: &str) -> TestPooler {
+        TestPooler::start_with(self.server, connections, PORT, settings, &[])
+    }
+
     /// Returns the URL of the database on a server with its socket in another folder.
     pub(crate) fn url_at(&self, folder: &Path) -> String {
         url(folder, PORT, &self.name)
+    }
+
+    /// Returns the URL of the database behind the pooler of all tests.
+    pub(crate) fn pooled_url(&self) -> String {
+        format!("{} pooler=transaction", self.url_at(&POOLER.folder))
     }
 
     /// Returns the folder of the server's socket.
@@ -121,6 +145,47 @@ impl TestDatabase {
     }
 }
 
+/// Running PgBouncer, which ends when this value is dropped.
+pub(super) struct TestPooler {
+    pub(super) folder: PathBuf,
+    /// The shell, whose input ends with this value or this process.
+    _guard: Child,
+}
+
+impl TestPooler {
+    /// Starts a pooler in transaction mode before a server, with at most this number of connections to each database. Its socket has the
+    /// port of the server in its name.
+    pub(super) fn start(server: &TestServer, connections: usize) -> Self {
+        TestPooler::start_with(server, connections, server.port, "", &[])
+    }
+
+    /// Starts a pooler with a port, further settings and files. `%` in the settings stands for the folder of the files.
+    pub(super) fn start_with(
+        server: &TestServer,
+        connections: usize,
+        port: u16,
+        settings: &str,
+        files: &[(&str, &str)],
+    ) -> Self {
+        let settings = format!("listen_port = {port}\n{settings}");
+        let folder = pooler_folder(&server.folder, server.port, connections, &settings).keep();
+        files.iter().for_each(|(name, text)| write_private(&folder.join(name), text));
+        let mut guard = unprivileged(Path::new("/bin/sh"));
+        guard.args(["-c", POOLER_GUARD, "sh"]).arg(pooler()).arg(&folder).current_dir(&folder);
+        let guard = guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let guard = guard.spawn().expect("a shell");
+        let socket = folder.join(format!(".s.PGSQL.{port}"));
+        let mut tries = 0;
+        while UnixStream::connect(&socket).is_err() {
+            tries += 1;
+            let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            assert!(tries < 500, "the pooler does not start: {}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        TestPooler { folder, _guard: guard }
+    }
+}
+
 impl Drop for TestDatabase {
     fn drop(&mut self) {
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
@@ -141,8 +206,7 @@ impl TestServer {
 
     /// Starts a server on a free port of 127.0.0.1, with TLS if a certificate and its key are given, in PEM.
     pub(super) async fn start_on_port(identity: Option<[&str; 2]>) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("a port").port();
+        let port = free_port();
         let number = port.to_string();
         let mut options = vec!["-p", &number, "-c", "listen_addresses=127.0.0.1"];
         let mut files = Vec::new();
@@ -207,6 +271,12 @@ impl TestServer {
         }
         panic!("the database stays in use: {sql}");
     }
+}
+
+/// Returns a free port of 127.0.0.1.
+pub(super) fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    free.expect("a port").port()
 }
 
 fn url(folder: &Path, port: u16, database: &str) -> String {

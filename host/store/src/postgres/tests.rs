@@ -1,6 +1,7 @@
 //! Tests of what only this backend has: its lock, lost connections, lost answers, and its master key.
 
 mod fairness;
+mod pooler;
 pub(crate) mod proxy;
 mod repeated;
 

@@ -9,7 +9,7 @@
 //! Certificates of authorities are read once, at the start. This host sends no client certificate (`sslcert`), and does not look for
 //! revoked certificates (`sslcrl`). Files in `~/.postgresql` are not read.
 
-use super::tls_params::{TlsMode, TlsParams};
+use super::url_params::{TlsMode, TlsParams};
 use crate::StoreError;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;

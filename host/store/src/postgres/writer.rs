@@ -148,7 +148,7 @@ impl WriterTask {
             return Ok(connection);
         }
         self.connection = None;
-        let opened = Connection::for_writes(&self.config).await;
+        let opened = Connection::open(&self.config).await;
         let connection = Arc::new(opened.inspect_err(|error| {
             tracing::debug!(error = %hookloom_model::describe(error), "the writer cannot connect; writes are refused");
         })?);

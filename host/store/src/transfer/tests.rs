@@ -50,17 +50,28 @@ async fn assert_nothing_moved(folder: &TempDir, database: &TestDatabase) {
 
 #[tokio::test]
 async fn a_moved_store_answers_as_before() {
-    let Filled { folder, before, claimed, key_hash } = filled_folder().await;
     let database = TestDatabase::new().await;
+    check_moved(&database, &database.url()).await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_moved_behind_a_pooler_answers_as_before() {
+    let database = TestDatabase::new().await;
+    check_moved(&database, &database.pooled_url()).await;
+}
+
+/// Moves a store by a URL of a database, and checks the answers.
+async fn check_moved(database: &TestDatabase, url: &str) {
+    let Filled { folder, before, claimed, key_hash } = filled_folder().await;
     let mut steps = Vec::new();
     let note = |step: MoveStep<'_>| steps.push(format!("{step:?}"));
-    let report = move_to_postgres(folder.path(), &database.url(), note).await.expect("moved");
+    let report = move_to_postgres(folder.path(), url, note).await.expect("moved");
     for table in &report.tables {
         assert!(table.rows > 0, "the test has no rows in {}", table.table);
         assert!(steps.iter().any(|step| step.contains(&format!("{:?}", table.table))), "{steps:?}");
     }
     assert_eq!(steps.last().map(String::as_str), Some("Checking"));
-    let store = open_moved(folder.path(), &database).await;
+    let store = open_moved(folder.path(), database).await;
     let found = differences(&before, &answers(&store).await);
     assert!(found.is_empty(), "{}", found.join("\n"));
     assert!(store.catalog().key(&key_hash).is_some(), "the key works");

@@ -1,5 +1,6 @@
 //! Tests of pages of a lane with more deliveries than one statement reads.
 
+use super::super::sql_param::SqlParams;
 use super::super::test_server::TestDatabase;
 use super::*;
 use crate::{Actor, AttemptClass, Caps, ClaimedPage, NewEvent, NewSubscription, Store, TenantChange};
@@ -8,7 +9,6 @@ use hookloom_model::event::Module;
 use hookloom_model::subscription::{LoadedSettings, Subscription};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tokio_postgres::types::ToSql;
 
 /// Number of deliveries: more than two statements read, and not a multiple.
 const MANY: usize = 2 * ROWS_MAX + 88;
@@ -122,9 +122,8 @@ async fn a_page_of_a_backlog_reads_only_its_own_rows() {
         beside.batch_execute(statistics).await.expect(statistics);
         for (class, count) in [(AttemptClass::First, 15_000), (AttemptClass::Retry, 5_000)] {
             let is_retry = class == AttemptClass::Retry;
-            let params: [&(dyn ToSql + Sync); 7] =
-                [&"t", &of.id.0, &is_retry, &0_i64, &i64::MIN, &Uuid::nil(), &11_i64];
-            let rows = beside.query(&format!("EXPLAIN {NEXT}"), &params).await.expect("a plan");
+            let params: SqlParams<'_> = &[&"t", &of.id.0, &is_retry, &0_i64, &i64::MIN, &Uuid::nil(), &11_i64];
+            let rows = beside.query(&format!("EXPLAIN {NEXT}"), params).await.expect("a plan");
             let plan: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
             let plan = plan.join("\n");
             assert!(plan.contains("using deliveries_due") && plan.contains("((attempts_made > 0) = $"), "{plan}");

@@ -1,4 +1,4 @@
-//! Hints between hosts, by `NOTIFY`: something changed, look now.
+//! Hints between hosts: something changed, look now. They come by `NOTIFY`, or behind a pooler through a table ([`polled`]).
 //!
 //! # Guarantees
 //! - A hint is sent after the commit that it is about, in a statement of its own: `NOTIFY` within the transaction of an intake would hold
@@ -9,11 +9,15 @@
 //! A hint has no duty: a host that gets none looks at its lanes and at the catalog from time to time
 //! ([`Membership`](crate::fleet::Membership)).
 
+mod polled;
+
 use super::super::connection::{Connection, ConnectionConfig};
 use crate::StoreError;
 use crate::fleet::Hint;
 use hookloom_model::subscription::SubscriptionId;
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI16};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -21,8 +25,8 @@ use uuid::Uuid;
 /// Name of the channel.
 const CHANNEL: &str = "hookloom";
 
-/// Maximum number of subscriptions in a hint, whose text has at most 8,000 bytes.
-const NAMED_MAX: usize = 200;
+/// Maximum number of subscriptions in a hint, whose text has at most 8,000 bytes. As a row, it fits into a page beside others.
+const NAMED_MAX: usize = 100;
 
 /// Returns the hints about new deliveries of subscriptions.
 pub(super) fn of_deliveries(subscriptions: &HashSet<SubscriptionId>) -> Vec<Hint> {
@@ -55,22 +59,42 @@ fn parse(text: &str) -> Hint {
     }
 }
 
-/// Sends a hint to the other hosts.
-pub(super) async fn send(connection: &Connection, hint: &Hint) -> Result<(), StoreError> {
-    connection.query("SELECT pg_notify($1, $2)", &[&CHANNEL, &text_of(hint)]).await.map(drop)
+/// Sends a hint of a host to the others. It need not be flushed.
+pub(super) async fn send(connection: &Connection, host: i16, hint: &Hint) -> Result<(), StoreError> {
+    if connection.is_pooled() {
+        return polled::write(connection, host, hint).await;
+    }
+    let sql = "SELECT pg_notify($1, $2) FROM set_config('synchronous_commit', 'off', true)";
+    connection.query(sql, &[&CHANNEL, &text_of(hint)]).await.map(drop)
 }
 
-/// Listens to the hints of other hosts until the receiver is dropped. Connects again when the connection was lost.
-pub(super) async fn listen(config: ConnectionConfig, hints: mpsc::UnboundedSender<Hint>) {
-    const PAUSE: Duration = Duration::from_millis(500);
-    loop {
-        if let Err(error) = listen_once(&config, &hints).await {
-            tracing::debug!(error = %hookloom_model::describe(&error), "the connection for hints was lost");
+/// Way to the hints of other hosts.
+pub(super) struct Listener {
+    pub(super) config: ConnectionConfig,
+    /// Number of this host.
+    pub(super) number: Arc<AtomicI16>,
+    /// True while there is a host that could send hints.
+    pub(super) has_others: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// Passes on the hints of other hosts until the receiver is dropped. Connects again when the connection was lost.
+    pub(super) async fn run(self, hints: mpsc::UnboundedSender<Hint>) {
+        const PAUSE: Duration = Duration::from_millis(500);
+        loop {
+            let ended = if self.config.is_pooled {
+                polled::look_while_connected(&self, &hints).await
+            } else {
+                listen_once(&self.config, &hints).await
+            };
+            if let Err(error) = ended {
+                tracing::debug!(error = %hookloom_model::describe(&error), "the connection for hints was lost");
+            }
+            if hints.is_closed() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        if hints.is_closed() {
-            return;
-        }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -99,7 +123,7 @@ mod tests {
     fn a_hint_is_read_as_it_was_sent() {
         let some: HashSet<SubscriptionId> = (0..450).map(|number| SubscriptionId(Uuid::from_u128(number))).collect();
         let hints = of_deliveries(&some);
-        assert_eq!(hints.len(), 3);
+        assert_eq!(hints.len(), 5);
         let mut read = HashSet::new();
         for hint in &hints {
             let text = text_of(hint);

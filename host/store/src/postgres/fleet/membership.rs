@@ -2,7 +2,7 @@
 
 use super::super::connection::{Connection, ConnectionConfig};
 use super::super::writer_handle::Writer;
-use super::hints;
+use super::hints::{self, Listener};
 use super::registration::{self, HostIdentity};
 use super::shards;
 use crate::StoreError;
@@ -41,17 +41,21 @@ struct FleetConnection<'c> {
 #[async_trait]
 impl FleetDatabase for FleetConnection<'_> {
     async fn register(&self) -> Result<Registration, StoreError> {
-        let registration = registration::register(self.connection, &self.fleet.identity).await?;
+        // A start waits for what its former process has begun.
+        let settings = if self.writer.is_some() { registration::LIMITS } else { "" };
+        let registration = registration::register(self.connection, &self.fleet.identity, settings).await?;
         self.fleet.number.store(registration.host, Ordering::Relaxed);
         Ok(registration)
     }
 
     async fn renew(&self, registration: Registration, generation: Option<i64>) -> Result<bool, StoreError> {
-        registration::renew(self.connection, registration, generation).await
+        let renewed = registration::renew(self.connection, registration, generation);
+        self.connection.transaction(&begin_unflushed(), renewed).await
     }
 
     async fn read(&self) -> Result<FleetState, StoreError> {
-        shards::read(self.connection).await
+        let begin = format!("BEGIN READ ONLY; {}", registration::LIMITS);
+        self.connection.snapshot(&begin, shards::read(self.connection)).await
     }
 
     async fn take_over(&self, by: Registration, from: i16) -> Result<bool, StoreError> {
@@ -64,7 +68,7 @@ impl FleetDatabase for FleetConnection<'_> {
     }
 
     async fn hint(&self, hint: &Hint) -> Result<(), StoreError> {
-        hints::send(self.connection, hint).await
+        hints::send(self.connection, self.fleet.number(), hint).await
     }
 
     fn look_for_changes(&self) {
@@ -78,6 +82,11 @@ impl PostgresFleet {
     pub(in super::super) fn new(config: ConnectionConfig, identity: HostIdentity, host: Arc<HostState>) -> Arc<Self> {
         let membership = Arc::new(Membership::new(host.clone()));
         Arc::new(PostgresFleet { config, identity, host, membership, number: Arc::default() })
+    }
+
+    /// Returns the number of this host.
+    fn number(&self) -> i16 {
+        self.number.load(Ordering::Relaxed)
     }
 
     fn on<'c>(&'c self, connection: &'c Connection, writer: Option<&'c Writer>) -> FleetConnection<'c> {
@@ -100,7 +109,9 @@ impl PostgresFleet {
     pub(in super::super) fn start(self: &Arc<Self>, writer: Writer) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let (heard, hints) = mpsc::unbounded_channel();
-        tasks.spawn(hints::listen(self.config.clone(), heard));
+        let has_others = self.membership.has_others.clone();
+        let listener = Listener { config: self.config.clone(), number: self.number.clone(), has_others };
+        tasks.spawn(listener.run(heard));
         let membership = self.membership.clone();
         tasks.spawn(async move { membership.follow_hints(hints).await });
         tasks.spawn(self.clone().send_hints());
@@ -125,16 +136,13 @@ impl PostgresFleet {
     }
 
     async fn send_hint(&self, connection: &mut Option<Connection>, hint: &Hint) -> Result<(), StoreError> {
-        hints::send(self.connected(connection).await?, hint).await
+        hints::send(self.connected(connection).await?, self.number(), hint).await
     }
 
-    /// Returns the connection, or a new one. What it writes need not be flushed: a lost renewal is one that was late.
+    /// Returns the connection, or a new one.
     async fn connected<'c>(&self, connection: &'c mut Option<Connection>) -> Result<&'c Connection, StoreError> {
         if connection.as_ref().is_none_or(Connection::is_closed) {
-            let new = Connection::open(&self.config).await?;
-            let settings = "SET synchronous_commit = off; SET lock_timeout = '3s'; SET statement_timeout = '5s'";
-            new.batch_execute(settings).await?;
-            *connection = Some(new);
+            *connection = Some(Connection::open(&self.config).await?);
         }
         connection.as_ref().ok_or(StoreError::Unavailable)
     }
@@ -155,7 +163,8 @@ impl PostgresFleet {
                 && let Ok(connection) = self.connected(&mut connection).await
             {
                 tidied = clock::since_boot();
-                let _ = registration::forget_changes(connection, CHANGES_KEPT).await;
+                let forgotten = registration::forget_changes(connection, CHANGES_KEPT);
+                let _ = connection.transaction(&begin_unflushed(), forgotten).await;
             }
             self.membership.wait_for_step().await;
             while giving.try_join_next().is_some() {}
@@ -205,7 +214,7 @@ impl PostgresFleet {
         let Some(registration) = self.membership.registration() else { return Ok(()) };
         let connection = Connection::open(&self.config).await?;
         registration::leave(&connection, registration).await?;
-        hints::send(&connection, &Hint::Fleet).await
+        hints::send(&connection, registration.host, &Hint::Fleet).await
     }
 }
 
@@ -237,4 +246,9 @@ impl Outage {
             );
         }
     }
+}
+
+/// SQL that begins a transaction whose commit need not be flushed: a lost renewal is one that was late.
+fn begin_unflushed() -> String {
+    format!("BEGIN; SET LOCAL synchronous_commit = off; {}", registration::LIMITS)
 }

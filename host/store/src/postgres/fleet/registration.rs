@@ -48,22 +48,28 @@ impl HostIdentity {
     }
 }
 
-/// Begins a transaction in which no other host registers, takes over or leaves.
-async fn begin(connection: &Connection) -> Result<(), StoreError> {
-    connection.batch_execute("BEGIN; SET LOCAL synchronous_commit = on").await?;
+/// Limits of a transaction of the membership, also if this host stands still within it: others may wait for its rows.
+pub(super) const LIMITS: &str = "SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5s';
+     SET LOCAL idle_in_transaction_session_timeout = '2s'";
+
+/// Begins a transaction in which no other host registers, takes over or leaves, with these settings.
+async fn begin(connection: &Connection, settings: &str) -> Result<(), StoreError> {
+    let idle = "SET LOCAL idle_in_transaction_session_timeout = '2s'";
+    connection.batch_execute(&format!("BEGIN; {settings}; {idle}; SET LOCAL synchronous_commit = on")).await?;
     members::lock(connection).await
 }
 
 /// Registers a host, also one that is registered: its former process has ended, or has lost its lease. Shards that nobody owns become
-/// its own.
+/// its own. `settings` are those of the transaction.
 ///
 /// # Errors
 /// [`StoreError::SchemaTooNew`]: the database has got a schema that this program cannot work with.
 pub(in super::super) async fn register(
     connection: &Connection,
     identity: &HostIdentity,
+    settings: &str,
 ) -> Result<Registration, StoreError> {
-    begin(connection).await?;
+    begin(connection, settings).await?;
     if let Err(error) = schema::require_usable(connection).await {
         connection.batch_execute("ROLLBACK").await?;
         return Err(error);
@@ -79,7 +85,7 @@ pub(in super::super) async fn register(
                ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, name = EXCLUDED.name, version = EXCLUDED.version,
                  knows = EXCLUDED.knows, started_at = clock_timestamp(), lease_until = EXCLUDED.lease_until, generation = NULL";
     let version = env!("CARGO_PKG_VERSION");
-    let params: super::super::connection::SqlParams<'_> =
+    let params: super::super::sql_param::SqlParams<'_> =
         &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms(), &int(KnownSchemas::OWN.newest())];
     connection.execute(sql, params).await?;
     connection.execute("UPDATE shards SET owner = $1 WHERE owner IS NULL", &[&host]).await?;
@@ -112,7 +118,7 @@ pub(super) async fn renew(
 /// Takes over from a host whose lease has ended: raises its epoch, after a transaction of its writer that is under way, and gives its
 /// shards to the other hosts in turn. Does nothing if the lease was renewed or another host was faster.
 pub(super) async fn take_over(connection: &Connection, by: Registration, from: i16) -> Result<bool, StoreError> {
-    begin(connection).await?;
+    begin(connection, LIMITS).await?;
     let sql = "SELECT 1 FROM hosts ended, hosts own
                WHERE ended.host = $1 AND ended.lease_until < clock_timestamp()
                  AND own.host = $2 AND own.epoch = $3 AND own.lease_until > clock_timestamp() FOR UPDATE OF ended";
@@ -141,7 +147,7 @@ async fn give_all(connection: &Connection, from: i16) -> Result<(), StoreError> 
 /// Leaves the fleet. Shards that the host still owns go to the others that serve. Without any other host, nobody owns them, and the next
 /// one that registers does. Otherwise the host keeps them, and its lease ends, so that one that has begun to serve can take over.
 pub(super) async fn leave(connection: &Connection, registration: Registration) -> Result<(), StoreError> {
-    begin(connection).await?;
+    begin(connection, "").await?;
     let Registration { host, epoch } = registration;
     let raised = connection
         .execute("UPDATE fences SET epoch = epoch + 1 WHERE host = $1 AND epoch = $2", &[&host, &epoch])

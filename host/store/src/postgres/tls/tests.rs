@@ -1,7 +1,7 @@
 //! TLS with a server of PostgreSQL whose certificate comes from an authority of the test.
 
 use crate::postgres::connection::{self, Connection};
-use crate::postgres::test_server::TestServer;
+use crate::postgres::test_server::{TestPooler, TestServer, free_port};
 use crate::{Store, StoreError, StoreLimits};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::path::{Path, PathBuf};
@@ -30,12 +30,18 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    /// Starts a server whose certificate is for 127.0.0.1.
-    async fn start_server(&self) -> TestServer {
+    /// Returns a certificate for 127.0.0.1 and its key, in PEM.
+    fn certify(&self) -> [String; 2] {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        TestServer::start_on_port(Some([&certificate.pem(), &key.serialize_pem()])).await
+        [certificate.pem(), key.serialize_pem()]
+    }
+
+    /// Starts a server whose certificate is for 127.0.0.1.
+    async fn start_server(&self) -> TestServer {
+        let [certificate, key] = self.certify();
+        TestServer::start_on_port(Some([&certificate, &key])).await
     }
 }
 
@@ -77,6 +83,29 @@ async fn certificates_are_verified_in_every_mode() {
     let url = url(&server, "require", Some(&authority.file()));
     let key = authority.folder.path().join("master.key");
     Store::open_postgres(&url, &key, StoreLimits::default()).await.map(drop).expect("a store");
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_pooler_is_verified() {
+    let authority = Authority::new();
+    let server = TestServer::start_on_port(None).await;
+    let port = free_port();
+    let settings = "listen_addr = 127.0.0.1
+client_tls_sslmode = require
+client_tls_cert_file = %/tls.crt
+client_tls_key_file = %/tls.key";
+    let [certificate, key] = authority.certify();
+    let files = [("tls.crt", &*certificate), ("tls.key", &*key)];
+    let _pooler = TestPooler::start_with(&server, 2, port, settings, &files);
+    let url = |authority: &Authority| {
+        let file = authority.file();
+        let url = format!("postgresql://hookloom@127.0.0.1:{port}/postgres?sslmode=verify-full&pooler=transaction");
+        format!("{url}&sslrootcert={}", file.display())
+    };
+    let message = refusal(&url(&Authority::new())).await;
+    assert!(message.contains("an authority that is not trusted"), "{message}");
+    let key = authority.folder.path().join("master.key");
+    Store::open_postgres(&url(&authority), &key, StoreLimits::default()).await.map(drop).expect("a store");
 }
 
 #[tokio::test]

@@ -96,12 +96,13 @@ async fn recount(connection: &Connection) -> Result<HashMap<TenantId, BytesByKin
 }
 
 /// Tables that do not count, with the reason.
-const NOT_COUNTED: [(&str, &str); 14] = [
+const NOT_COUNTED: [(&str, &str); 15] = [
     ("host", "one row of the database"),
     ("hosts", "one row of each host"),
     ("fences", "one row of each host"),
     ("shards", "one row of each shard"),
     ("fleet_changes", "short rows that are deleted after an hour"),
+    ("hints", "some rows for each host"),
     ("readiness", "one row of the host"),
     ("tenants", "bounded, and only admins write it"),
     ("ledgers", "one row of fixed size for each tenant and host"),

@@ -10,17 +10,17 @@ fn identity(name: &str) -> HostIdentity {
 /// Database with the connection of a test.
 struct Fleet {
     connection: Connection,
-    _database: TestDatabase,
+    database: TestDatabase,
 }
 
 impl Fleet {
     async fn new() -> Self {
         let database = TestDatabase::new().await;
-        Fleet { connection: database.connect().await, _database: database }
+        Fleet { connection: database.connect().await, database }
     }
 
     async fn register(&self, identity: &HostIdentity) -> Registration {
-        register(&self.connection, identity).await.expect("registered")
+        register(&self.connection, identity, "").await.expect("registered")
     }
 
     async fn number(&self, sql: &str) -> i64 {
@@ -71,6 +71,20 @@ async fn a_host_keeps_its_shards_for_one_that_has_not_begun_to_serve() {
     fleet.serve(second, 0).await;
     assert!(take_over(&fleet.connection, second, first.host).await.expect("taken over"));
     assert_eq!(fleet.shards_of(second).await, 256);
+}
+
+#[tokio::test]
+async fn a_host_that_stands_still_in_a_renewal_holds_up_no_takeover() {
+    let fleet = Fleet::new().await;
+    let first = fleet.register(&identity("first")).await;
+    let second = fleet.register(&identity("second")).await;
+    fleet.serve(second, 0).await;
+    let sql = "UPDATE hosts SET lease_until = clock_timestamp() WHERE host = 1";
+    assert_eq!(first.host, 1);
+    fleet.connection.batch_execute(sql).await.expect("its lease has ended");
+    let frozen = fleet.database.connect().await;
+    frozen.batch_execute(&format!("BEGIN; {LIMITS}; {sql}")).await.expect("a lock on its row");
+    assert!(take_over(&fleet.connection, second, first.host).await.expect("taken over"));
 }
 
 #[tokio::test]

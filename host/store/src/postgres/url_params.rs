@@ -1,10 +1,10 @@
-//! Parameters of TLS in the URL of a database: `sslmode` and `sslrootcert`.
+//! Parameters in the URL of a database that the driver does not know: `sslmode`, `sslrootcert` and `pooler`.
 //!
-//! The driver knows neither `sslmode=verify-ca` and `verify-full` nor `sslrootcert`, which the URLs of managed databases have. So both
-//! parameters are taken out of the URL before the driver reads it.
+//! The driver knows neither `sslmode=verify-ca` and `verify-full` nor `sslrootcert`, which the URLs of managed databases have, and
+//! `pooler` is of this host. So these parameters are taken out of the URL before the driver reads it.
 //!
 //! # Limits
-//! In the form `key=value key=value`, these two parameters have no spaces around `=`.
+//! In the form `key=value key=value`, these parameters have no spaces around `=`.
 
 use crate::StoreError;
 use percent_encoding::percent_decode_str;
@@ -36,13 +36,21 @@ pub(super) struct TlsParams {
     pub(super) root_certificates: Option<PathBuf>,
 }
 
-impl TlsParams {
+/// Parameters of a URL that the driver does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct UrlParams {
+    pub(super) tls: TlsParams,
+    /// True behind a pooler that may give each transaction another session of the server.
+    pub(super) is_pooled: bool,
+}
+
+impl UrlParams {
     /// Takes the parameters out of a URL, and returns the rest of it.
     ///
     /// # Errors
-    /// [`StoreError::DatabaseUnfit`]: the value of `sslmode` is unknown.
+    /// [`StoreError::DatabaseUnfit`]: the value of `sslmode` or `pooler` is unknown.
     pub(super) fn take_from(url: &str) -> Result<(String, Self), StoreError> {
-        let mut params = TlsParams::default();
+        let mut params = UrlParams::default();
         let is_url = url.starts_with("postgresql://") || url.starts_with("postgres://");
         let rest = if is_url { params.take_from_query(url)? } else { params.take_from_pairs(url)? };
         Ok((rest, params))
@@ -80,10 +88,11 @@ impl TlsParams {
     /// Sets a parameter. Returns false if it is another one.
     fn set(&mut self, key: &str, value: Cow<'_, str>) -> Result<bool, StoreError> {
         match key {
-            "sslmode" => self.mode = mode(&value)?,
+            "sslmode" => self.tls.mode = mode(&value)?,
             // Name of the authorities of the machine in libpq.
-            "sslrootcert" if value == "system" || value.is_empty() => self.root_certificates = None,
-            "sslrootcert" => self.root_certificates = Some(PathBuf::from(value.into_owned())),
+            "sslrootcert" if value == "system" || value.is_empty() => self.tls.root_certificates = None,
+            "sslrootcert" => self.tls.root_certificates = Some(PathBuf::from(value.into_owned())),
+            "pooler" => self.is_pooled = is_pooled(&value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -100,6 +109,15 @@ fn mode(name: &str) -> Result<TlsMode, StoreError> {
         other => Err(StoreError::DatabaseUnfit(format!(
             "the URL has sslmode={other}; write disable, prefer, require, verify-ca or verify-full"
         ))),
+    }
+}
+
+/// Returns true if a pooler in this mode may give each transaction another session.
+fn is_pooled(mode: &str) -> Result<bool, StoreError> {
+    match mode {
+        "transaction" => Ok(true),
+        "session" => Ok(false),
+        other => Err(StoreError::DatabaseUnfit(format!("the URL has pooler={other}; write transaction or session"))),
     }
 }
 
@@ -139,8 +157,9 @@ mod tests {
 
     #[track_caller]
     fn check(url: &str, rest: &str, mode: TlsMode, root_certificates: Option<&str>) {
-        let expected = TlsParams { mode, root_certificates: root_certificates.map(PathBuf::from) };
-        assert_eq!(TlsParams::take_from(url).expect(url), (rest.to_owned(), expected));
+        let tls = TlsParams { mode, root_certificates: root_certificates.map(PathBuf::from) };
+        let expected = UrlParams { tls, is_pooled: false };
+        assert_eq!(UrlParams::take_from(url).expect(url), (rest.to_owned(), expected));
         rest.parse::<tokio_postgres::Config>().expect("the driver reads the rest");
     }
 
@@ -174,8 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn the_mode_of_a_pooler() {
+        for (url, rest, is_pooled) in [
+            ("postgres://a/db?pooler=transaction", "postgres://a/db", true),
+            ("postgres://a/db?application_name=b&pooler=session", "postgres://a/db?application_name=b", false),
+            ("host=a pooler=transaction user=b", "host=a user=b", true),
+        ] {
+            let expected = UrlParams { tls: TlsParams::default(), is_pooled };
+            assert_eq!(UrlParams::take_from(url).expect(url), (rest.to_owned(), expected));
+        }
+    }
+
+    #[test]
     fn an_unknown_mode_is_refused() {
-        let refused = TlsParams::take_from("postgres://a?sslmode=allow").expect_err("refused");
-        assert!(refused.to_string().contains("the URL has sslmode=allow; write disable, prefer,"), "{refused}");
+        for (url, expected) in [
+            ("postgres://a?sslmode=allow", "the URL has sslmode=allow; write disable, prefer,"),
+            ("postgres://a?pooler=statement", "the URL has pooler=statement; write transaction or session"),
+        ] {
+            let refused = UrlParams::take_from(url).expect_err("refused");
+            assert!(refused.to_string().contains(expected), "{refused}");
+        }
     }
 }
