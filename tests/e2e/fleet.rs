@@ -19,6 +19,7 @@ mod hosts;
 mod kills;
 mod network;
 mod outage;
+mod pooler;
 mod records;
 mod rounds;
 mod scarcity;

@@ -1,6 +1,6 @@
 //! Hosts of a fleet: real processes with their own data folders, which share a database and a master key.
 
-use crate::harness::{Host, Postgres, until};
+use crate::harness::{Host, Pooler, Postgres, until};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +17,8 @@ pub(super) type HostUrls = Arc<Mutex<BTreeMap<usize, String>>>;
 /// Private database and the hosts that share it. A host is named by its place, which it keeps when it starts again.
 pub(super) struct Fleet {
     pub(super) server: Postgres,
+    /// None: hosts connect to the server.
+    pub(super) pooler: Option<Pooler>,
     hosts: BTreeMap<usize, Host>,
     places: Vec<HostPlace>,
     pub(super) urls: HostUrls,
@@ -56,9 +58,20 @@ impl Fleet {
         Fleet::of(server, vec![start; hosts]).await
     }
 
+    /// Starts hosts as [`Fleet::start`] does, behind a pooler with this number of connections to the server.
+    pub(super) async fn start_behind_pooler(hosts: usize, connections: usize) -> Fleet {
+        let server = Postgres::start().await;
+        let pooler = Pooler::start(&server, connections).await;
+        let start = HostStart::at(format!("{}&pooler=transaction", pooler.url()));
+        let mut fleet = Fleet::of(server, vec![start; hosts]).await;
+        fleet.pooler = Some(pooler);
+        fleet
+    }
+
     /// Starts a host on a server for each of these settings, as [`Fleet::start`] does.
     pub(super) async fn of(server: Postgres, starts: Vec<HostStart>) -> Fleet {
-        let mut fleet = Fleet { server, hosts: BTreeMap::new(), places: Vec::new(), urls: HostUrls::default() };
+        let mut fleet =
+            Fleet { server, pooler: None, hosts: BTreeMap::new(), places: Vec::new(), urls: HostUrls::default() };
         for start in starts {
             fleet.add_with(start).await;
         }

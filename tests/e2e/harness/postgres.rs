@@ -105,6 +105,11 @@ impl Postgres {
         format!("postgres://postgres@{one},{other}/postgres?target_session_attrs=read-write")
     }
 
+    /// Returns the folder of the server's socket.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@/{database}?host={}", self.folder.path().display())
     }

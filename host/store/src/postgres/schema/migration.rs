@@ -207,7 +207,6 @@ pub(in super::super) async fn show(connection: &Connection, known: KnownSchemas)
 /// As [`bring_up`].
 pub async fn migrate_postgres(url: &str, progress: impl FnMut(MigrationStep) + Send) -> Result<Migrated, StoreError> {
     let connection = Connection::first(&postgres::connection::config(url)?).await?;
-    connection.prepare_for_writes().await?;
     bring_up(&connection, KnownSchemas::OWN, progress).await
 }
 
