@@ -21,7 +21,7 @@ const GUARD: &str = r#"
 pooler=$!
 echo $pooler >"$2/pid"
 read -r _
-kill -QUIT $pooler
+kill -KILL $pooler
 wait $pooler
 "#;
 
