@@ -17,7 +17,7 @@ pub(super) type HostUrls = Arc<Mutex<BTreeMap<usize, String>>>;
 /// Private database and the hosts that share it. A host is named by its place, which it keeps when it starts again.
 pub(super) struct Fleet {
     pub(super) server: Postgres,
-    /// None: hosts connect to the server.
+    /// Pooler between the hosts and the server. None: hosts connect to the server.
     pub(super) pooler: Option<Pooler>,
     hosts: BTreeMap<usize, Host>,
     places: Vec<HostPlace>,

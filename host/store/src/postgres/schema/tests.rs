@@ -122,7 +122,7 @@ async fn a_host_that_lost_its_lease_before_a_migration_neither_writes_nor_regist
     let database = TestDatabase::new().await;
     let connection = database.connect().await;
     let identity = fleet::HostIdentity { id: uuid::Uuid::new_v4(), name: "asleep".to_owned() };
-    let host = fleet::register(&connection, &identity).await.expect("registered");
+    let host = fleet::register(&connection, &identity, "").await.expect("registered");
     let write = format!("SELECT fence({}::int2, {}, '{}')", host.host, host.epoch, identity.id);
     connection.batch_execute(&write).await.expect("it may write");
     // It stands still for longer than its lease, and no other host has taken over.
@@ -130,7 +130,7 @@ async fn a_host_that_lost_its_lease_before_a_migration_neither_writes_nor_regist
     bring_up(&connection, CONTRACTION, |_| ()).await.expect("migrated");
     let written = connection.batch_execute(&write).await;
     assert!(crate::postgres::error::is_fenced(&written.expect_err("fenced")));
-    let registered = fleet::register(&connection, &identity).await;
+    let registered = fleet::register(&connection, &identity, "").await;
     assert!(matches!(registered, Err(StoreError::SchemaTooNew { found: 3, .. })), "{registered:?}");
     assert_eq!(number_of(&connection, "SELECT count(*) FROM hosts WHERE lease_until > clock_timestamp()").await, 0);
 }
