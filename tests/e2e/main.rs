@@ -50,6 +50,7 @@ mod ordering;
 mod own_faults;
 mod pages;
 mod postgres;
+mod postgres_backup;
 mod proxies;
 mod quarantine;
 mod races;

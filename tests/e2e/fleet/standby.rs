@@ -14,7 +14,7 @@ async fn nothing_is_lost_when_a_synchronous_standby_is_promoted() {
     let mut times = Vec::new();
     for _ in 0..rounds(1) {
         let primary = Postgres::start().await;
-        let standby = primary.standby(&[]).await;
+        let standby = primary.standby().await;
         primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'").await;
         primary.query("SELECT pg_reload_conf()").await;
         until("the standby", async || {

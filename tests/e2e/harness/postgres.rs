@@ -4,6 +4,8 @@
 //! - A server listens only on a socket in its own temporary folder. No other server of the machine is used or changed.
 //! - It ends with the process of the tests, also if that is killed: a shell that waits for the end of its input ends it.
 
+mod copies;
+
 use super::small_disk::SmallDisk;
 use super::{PATIENCE, root, until};
 use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
@@ -68,25 +70,6 @@ impl Postgres {
         let server = Postgres { folder, programs, options, disk, guard };
         server.answers().await;
         server
-    }
-
-    /// Starts a standby, which copies this server and follows it.
-    pub(crate) async fn standby(&self, settings: &[&str]) -> Postgres {
-        let folder = tempfile::Builder::new().prefix("hookloom-postgres-").tempdir().unwrap();
-        give_away(folder.path());
-        let mut copy = Command::from(unprivileged(&self.programs.join("pg_basebackup")));
-        copy.args(["-U", "postgres", "-R", "-c", "fast", "-h"]).arg(self.folder.path());
-        let copied = copy.arg("-D").arg(folder.path().join("data")).current_dir(folder.path()).output().await.unwrap();
-        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        Postgres::in_folder(folder, settings, None).await
-    }
-
-    /// Makes a standby the server that accepts writes.
-    pub(crate) async fn promote(&self) {
-        let mut promote = Command::from(unprivileged(&self.programs.join("pg_ctl")));
-        promote.args(["promote", "-D"]).arg(self.folder.path().join("data")).current_dir(self.folder.path());
-        let promoted = promote.output().await.unwrap();
-        assert!(promoted.status.success(), "{}", String::from_utf8_lossy(&promoted.stderr));
     }
 
     /// Returns the disk of a server that is [`on_small_disk`](Postgres::on_small_disk).
@@ -207,6 +190,24 @@ impl Postgres {
         let ran = psql.arg("postgres").output().await.unwrap();
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8(ran.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// Copies the database that every server has, which may be in use, to a file, by `pg_dump`.
+    pub(crate) async fn dump(&self, file: &Path) {
+        let mut dump = Command::new(self.programs.join("pg_dump"));
+        dump.args(["-U", "postgres", "--format=custom", "--file"]).arg(file).arg("-h").arg(self.folder.path());
+        let dumped = dump.arg("postgres").output().await.unwrap();
+        assert!(dumped.status.success(), "{}", String::from_utf8_lossy(&dumped.stderr));
+    }
+
+    /// Creates a database from a file of [`Postgres::dump`]. Returns its URL.
+    pub(crate) async fn restore(&self, name: &str, file: &Path) -> String {
+        self.create(name).await;
+        let mut restore = Command::new(self.programs.join("pg_restore"));
+        restore.args(["-U", "postgres", "--exit-on-error", "-d", name, "-h"]).arg(self.folder.path());
+        let restored = restore.arg(file).output().await.unwrap();
+        assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+        self.url_of(name)
     }
 
     /// Creates a database.
