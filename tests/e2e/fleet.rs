@@ -17,6 +17,7 @@ mod endpoint;
 mod handover;
 mod hosts;
 mod kills;
+mod live_move;
 mod network;
 mod outage;
 mod pooler;

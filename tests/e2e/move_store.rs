@@ -206,7 +206,8 @@ async fn refuses_the_moved_folder(data: &Path, url: &str) {
         [hookloom(&["serve", "--listen", "127.0.0.1:0", "--set", "store="], data).await, move_store(data, url).await]
     {
         assert!(!refused.is_ok, "{}", refused.out);
-        let parts = ["was moved to PostgreSQL: name the database by the setting store", "hookloom.db.moved"];
+        let parts =
+            ["was moved to postgres://hookloom@/hookloom?host=", " UTC: name the database by the setting store"];
         assert!(parts.iter().all(|part| refused.err.contains(part)), "{}", refused.err);
     }
 }

@@ -63,7 +63,7 @@ enum Command {
     Check(check::StoreCheckArgs),
     /// Write the undamaged data of a data folder into a new one. No host may be running on it.
     Rescue(rescue::RescueArgs),
-    /// Move the store of a data folder into an empty PostgreSQL database. No host may be running on either.
+    /// Move the store of a data folder into an empty PostgreSQL database, also while a host runs on the folder.
     MoveStore(move_store::MoveStoreArgs),
     /// Bring a PostgreSQL database to the schema of this version, as a start does. Hosts may be running on it.
     Migrate(migrate::MigrateArgs),

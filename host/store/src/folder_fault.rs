@@ -15,11 +15,13 @@ pub enum FolderFault {
     },
     /// The store was moved to PostgreSQL.
     #[error(
-        "the store of the data folder {folder} was moved to PostgreSQL: name the database by the setting store. hookloom.db.moved is the store before the move. If the database is empty, the move was interrupted: rename hookloom.db.moved to hookloom.db, and move it again"
+        "the store of the data folder {folder} was moved to {to}: name the database by the setting store. hookloom.db.moved is the store before the move. If the database is empty, the move was interrupted: rename hookloom.db.moved to hookloom.db, and move it again"
     )]
     Moved {
         /// Path of the data folder.
         folder: String,
+        /// Database without its password, and the time.
+        to: String,
     },
     /// The database exists, and its key does not.
     #[error(

@@ -109,7 +109,7 @@ pub use sqlite::{
 pub use state_change::StateChange;
 pub use store_event::{Due, NewDeliveries, StoreEvent};
 #[cfg(any(test, feature = "postgres"))]
-pub use transfer::{MoveReport, MoveStep, MovedTable, move_to_postgres};
+pub use transfer::{MoveReport, MoveRequest, MoveStep, MovedTable, move_to_postgres};
 pub use usage::{KindUsage, TenantContents, Usage, UsageKind, grouped};
 
 use backend::Backend;

@@ -43,6 +43,7 @@ mod load_catalog;
 mod machine;
 mod master_key;
 mod members;
+mod move_changes;
 mod move_checks;
 mod move_target;
 mod new_events;
@@ -80,7 +81,8 @@ mod writer;
 mod writer_handle;
 mod writes;
 
-pub(crate) use move_target::{MoveTarget, TargetColumn};
+pub(crate) use move_changes::ChangedRows;
+pub(crate) use move_target::{MoveTarget, NumberedTable, TableCopy, TargetColumn};
 pub use schema::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
 
 use crate::host_state::HostState;

@@ -35,6 +35,9 @@ mod load_catalog;
 mod log_check;
 mod machine;
 #[cfg(any(test, feature = "postgres"))]
+mod move_changes;
+mod move_journal;
+#[cfg(any(test, feature = "postgres"))]
 mod move_source;
 mod new_events;
 mod operator_actions;
@@ -71,7 +74,13 @@ pub use backup::{BackedUp, back_up};
 pub use check::{CheckReport, DamagedKey, TableReport, check_store};
 pub use data_folder::{DATABASE as SQLITE_FILE, MASTER_KEY};
 #[cfg(any(test, feature = "postgres"))]
-pub(crate) use move_source::{MoveSource, SourceTable};
+pub(crate) use move_changes::{ChangeRound, SourceTable};
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) use move_journal::JOURNALED;
+#[cfg(test)]
+pub(crate) use move_journal::lose_token;
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) use move_source::{MoveSource, RowRange};
 pub use repair::damaged_parts;
 pub use rescue::{RescueReport, rescue};
 
@@ -132,12 +141,13 @@ impl Sqlite {
 
     fn open_whole(folder: &Path, limits: StoreLimits, state: Arc<HostState>) -> Result<Self, StoreError> {
         let in_folder = |source| StoreError::Folder { folder: folder.display().to_string(), source };
-        let path = folder;
-        let folder = DataFolder::lock(path)?;
-        data_folder::inspect(path)?;
+        let path_of_folder = folder;
+        let folder = DataFolder::lock(path_of_folder)?;
+        data_folder::inspect(path_of_folder)?;
         folder.require_key()?;
         let path = folder.file(data_folder::DATABASE);
         let mut connection = open_for_writes(&folder)?;
+        move_journal::remove_abandoned(&connection, path_of_folder)?;
         let vault = folder.open_vault(&connection)?;
         clock_steps::follow_newest(&connection)?;
         load_catalog::load(&connection, &vault, &state.catalog)?;

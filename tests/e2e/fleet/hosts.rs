@@ -1,12 +1,13 @@
 //! Hosts of a fleet: real processes with their own data folders, which share a database and a master key.
 
-use crate::harness::{Host, Pooler, Postgres, until};
+use crate::harness::{ADMIN_KEY, Host, Pooler, Postgres, program, until};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// Number of shards.
 const SHARDS: usize = 256;
@@ -70,13 +71,40 @@ impl Fleet {
 
     /// Starts a host on a server for each of these settings, as [`Fleet::start`] does.
     pub(super) async fn of(server: Postgres, starts: Vec<HostStart>) -> Fleet {
-        let mut fleet =
-            Fleet { server, pooler: None, hosts: BTreeMap::new(), places: Vec::new(), urls: HostUrls::default() };
+        let mut fleet = Fleet::without_hosts(server);
         for start in starts {
             fleet.add_with(start).await;
         }
         fleet.spread().await;
         fleet
+    }
+
+    fn without_hosts(server: Postgres) -> Fleet {
+        Fleet { server, pooler: None, hosts: BTreeMap::new(), places: Vec::new(), urls: HostUrls::default() }
+    }
+
+    /// Starts one host, whose store is in its data folder. The database is empty.
+    pub(super) async fn on_sqlite() -> Fleet {
+        let mut fleet = Fleet::without_hosts(Postgres::start().await);
+        fleet.add_with(HostStart::at(String::new())).await;
+        fleet
+    }
+
+    /// Returns the command that moves the store of a host to the database.
+    pub(super) fn move_store(&self, place: usize, options: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        let listen = self.host(place).url.trim_start_matches("http://").to_owned();
+        command.args(["move-store", "--listen", &listen, "--to", &self.server.url(), "--data-dir"]);
+        command.arg(self.host(place).data()).args(options).env("HOOKLOOM_ADMIN_KEY", ADMIN_KEY).kill_on_drop(true);
+        command
+    }
+
+    /// Waits for the end of a host whose store was moved, and starts it again, on the database.
+    pub(super) async fn restart_moved(&mut self, place: usize) {
+        self.places[place].start.store = self.server.url();
+        let (status, folder) = self.hosts.remove(&place).unwrap().stopped().await;
+        assert!(status.success(), "{status}: {}", log_of(&folder));
+        self.restart(place).await;
     }
 
     /// Starts a new host. Returns its place.

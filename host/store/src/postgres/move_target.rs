@@ -7,7 +7,7 @@
 //!
 //! # Theory of operation
 //! Rows are written by binary `COPY` into tables that the same transaction has truncated. The triggers that count usage are disabled
-//! meanwhile, and the counters are counted once at the end. Deliveries are copied into their whole table, so that the server finds the
+//! meanwhile, and the counters are counted once after the copy. Deliveries are copied into their whole table, so that the server finds the
 //! part for each: statement triggers of a part do not run then. All attempts are rows of `attempts`, also the one that ended a
 //! delivery first, for which new deliveries have a column.
 //!
@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 /// Open transaction on an empty database, which this process has locked.
 pub(crate) struct MoveTarget {
-    connection: Connection,
+    pub(super) connection: Connection,
     config: ConnectionConfig,
     /// Number by which the transaction is found after a lost answer.
     transaction: Uuid,
@@ -44,6 +44,14 @@ pub(crate) struct TargetColumn {
     nullable: bool,
     /// True if the database numbers the rows by this column.
     is_identity: bool,
+}
+
+/// Copied table, with what its next row needs.
+pub(crate) struct NumberedTable<'t> {
+    pub(crate) name: &'t str,
+    pub(crate) columns: &'t [TargetColumn],
+    /// Largest number of a row, or 0.
+    pub(crate) last_number: i64,
 }
 
 /// Gives the counts of a rollout the column that they have in the source.
@@ -100,52 +108,65 @@ impl MoveTarget {
         columns.collect()
     }
 
-    /// Begins to copy rows of these columns into a table.
+    /// Begins to copy rows of these columns into an empty table.
     pub(crate) async fn copy_into(&self, table: &str, columns: Vec<TargetColumn>) -> Result<TableCopy, StoreError> {
-        let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
         let sql = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)";
         let is_in_parts = self.connection.query_one(sql, &[&quoted(table)]).await?.try_get(0)?;
         // Rows that are frozen need no vacuum. A table in parts does not allow it.
-        let frozen = if is_in_parts { "" } else { ", FREEZE" };
-        let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary{frozen})", quoted(table), list(&names));
+        self.copy(table, columns, if is_in_parts { "" } else { ", FREEZE" }).await
+    }
+
+    /// Begins to copy rows of these columns into a table that may have others.
+    pub(crate) async fn add_to(&self, table: &str, columns: Vec<TargetColumn>) -> Result<TableCopy, StoreError> {
+        self.copy(table, columns, "").await
+    }
+
+    async fn copy(&self, table: &str, columns: Vec<TargetColumn>, option: &str) -> Result<TableCopy, StoreError> {
+        let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+        let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary{option})", quoted(table), list(&names));
         let types: Vec<Type> = columns.iter().map(|column| column.sql_type.clone()).collect();
-        Ok(TableCopy { writer: self.connection.copy(&sql, &types).await?, columns, table: table.to_owned() })
+        let writer = self.connection.copy(&sql, &types).await?;
+        Ok(TableCopy { writer, columns, table: table.to_owned(), last_number: 0 })
     }
 
-    /// Makes a filled table ready: the next number of its rows, and its triggers. Returns its number of rows.
-    pub(crate) async fn complete(&self, table: &str, columns: &[TargetColumn]) -> Result<u64, StoreError> {
-        let shown = quoted(table);
-        for column in columns.iter().filter(|column| column.is_identity) {
-            let name = quoted(&column.name);
-            let last = self.connection.query_one(&format!("SELECT coalesce(max({name}), 0) FROM {shown}"), &[]).await?;
-            let next = last.try_get::<_, i64>(0)?.saturating_add(1);
-            // Unlike `setval`, this is undone with the transaction.
-            let restart = format!("ALTER TABLE {shown} ALTER COLUMN {name} RESTART WITH {next}");
-            self.connection.batch_execute(&restart).await?;
-        }
-        self.connection.batch_execute(&format!("ALTER TABLE {shown} ENABLE TRIGGER USER")).await?;
-        move_checks::count(&self.connection, &shown).await
+    /// Counts the rows of a table.
+    pub(crate) async fn count(&self, table: &str) -> Result<u64, StoreError> {
+        move_checks::count(&self.connection, &quoted(table)).await
     }
 
-    /// Counts the usage of all tenants, checks their ledgers, and records the master key's fingerprint.
+    /// Sums up what was copied, and makes statistics, so that [`MoveTarget::finish`] and changes need not read all rows.
+    pub(crate) async fn settle(&self, tables: &[&str]) -> Result<(), StoreError> {
+        usage::count_again(&self.connection).await?;
+        move_checks::sum_up(&self.connection).await?;
+        // Without statistics, the first queries of the host would read whole tables.
+        self.connection.batch_execute(&format!("ANALYZE {}", list(tables))).await
+    }
+
+    /// Makes the tables ready for a host: the next numbers of rows, and triggers. Records the master key's fingerprint.
     ///
     /// # Errors
     /// [`StoreError::Conflict`]: the ledger of a tenant does not add up.
-    pub(crate) async fn finish(&self, tables: &[&str], master_key: &[u8]) -> Result<(), StoreError> {
+    pub(crate) async fn finish(&self, tables: &[NumberedTable<'_>], master_key: &[u8]) -> Result<(), StoreError> {
+        move_checks::require_balance(&self.connection).await?;
         self.connection.batch_execute(MOVE_COUNTS).await?;
-        usage::count_again(&self.connection).await?;
-        if let Some(tenant) = move_checks::unbalanced_ledger(&self.connection).await? {
-            return Err(StoreError::Conflict(format!(
-                "the ledger of the tenant {tenant} does not add up; `hookloom rescue` writes the data folder into a new one in which it does"
-            )));
+        let mut sql = String::new();
+        for NumberedTable { name, columns, last_number } in tables {
+            let table = quoted(name);
+            for column in columns.iter().filter(|column| column.is_identity) {
+                let next = last_number.saturating_add(1);
+                // Unlike `setval`, this is undone with the transaction.
+                let column = quoted(&column.name);
+                sql.push_str(&format!("ALTER TABLE {table} ALTER COLUMN {column} RESTART WITH {next}; "));
+            }
+            sql.push_str(&format!("ALTER TABLE {table} ENABLE TRIGGER USER; "));
         }
+        self.connection.batch_execute(&sql).await?;
         self.connection.execute("UPDATE host SET master_key = $1", &[&master_key]).await?;
         // Of no host, so that no host counts it as its own.
         let sql = "INSERT INTO fences (host, epoch, transaction) VALUES (0, 0, $1)
                    ON CONFLICT (host) DO UPDATE SET transaction = EXCLUDED.transaction";
         self.connection.execute(sql, &[&self.transaction]).await?;
-        // Without statistics, the first queries of the host would read whole tables.
-        self.connection.batch_execute(&format!("ANALYZE {}", list(tables))).await
+        Ok(())
     }
 
     /// Commits the transaction.
@@ -191,6 +212,8 @@ pub(crate) struct TableCopy {
     writer: Pin<Box<BinaryCopyInWriter>>,
     columns: Vec<TargetColumn>,
     table: String,
+    /// Largest number of a row in the column by which the database numbers rows.
+    last_number: i64,
 }
 
 impl TableCopy {
@@ -200,6 +223,10 @@ impl TableCopy {
     /// [`StoreError::Corrupt`]: a value is invalid in its column.
     pub(crate) async fn write(&mut self, page: &RowPage, places: &[usize]) -> Result<(), StoreError> {
         for row in page {
+            let mut numbered = self.columns.iter().zip(places).filter(|(column, _)| column.is_identity);
+            if let Some(StoredValue::Integer(number)) = numbered.next().map(|(_, place)| &row[*place]) {
+                self.last_number = self.last_number.max(*number);
+            }
             let cells = self.columns.iter().zip(places).map(|(column, place)| {
                 let cell = cell(&row[*place], column);
                 cell.ok_or_else(|| {
@@ -212,10 +239,10 @@ impl TableCopy {
         Ok(())
     }
 
-    /// Ends the copy.
-    pub(crate) async fn finish(mut self) -> Result<(), StoreError> {
+    /// Ends the copy. Returns the largest number of a row, by which the database numbers rows, or 0.
+    pub(crate) async fn finish(mut self) -> Result<i64, StoreError> {
         self.writer.as_mut().finish().await?;
-        Ok(())
+        Ok(self.last_number)
     }
 }
 
@@ -257,10 +284,10 @@ fn cell<'v>(value: &'v StoredValue, column: &TargetColumn) -> Option<Cell<'v>> {
     Some(Cell(Some(cell)))
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{name}\"")
 }
 
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
 }

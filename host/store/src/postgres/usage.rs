@@ -42,6 +42,9 @@ static ROLLOUTS: [CountedTable; 2] = [
     counted("rollout_counts", UsageKind::Plugins, 0, &["counts"]),
 ];
 
+/// Tables whose rows are of the kind [`UsageKind::Bins`].
+pub(super) const BINS: [&str; 2] = ["bins", "bin_requests"];
+
 /// Name of a row in the statements of triggers.
 const ROW: &str = "r";
 
@@ -163,16 +166,38 @@ pub(super) fn triggers() -> String {
 
 /// Counts all rows, and writes the counters, for rows that were written while the triggers were disabled.
 pub(super) async fn count_again(connection: &Connection) -> Result<(), StoreError> {
-    let columns = UsageKind::ALL.map(|kind| format!("{} = 0", column(kind)));
-    let reset = format!("UPDATE ledgers SET events_kept = 0, bytes_kept = 0, {}", columns.join(", "));
-    connection.execute(&reset, &[]).await?;
+    let reset: Vec<String> = counters().iter().map(|counter| format!("{counter} = 0")).collect();
+    connection.execute(&format!("UPDATE ledgers SET {}", reset.join(", ")), &[]).await?;
+    add_rows(connection, 1, |table| Some(table.to_owned())).await
+}
+
+/// Adds the sizes of rows to the counters (`sign` 1), or subtracts them (-1), while the triggers are disabled. `rows_of` has the SQL of the
+/// rows of a table; None: none of its rows.
+pub(super) async fn add_rows(
+    connection: &Connection,
+    sign: i32,
+    rows_of: impl Fn(&str) -> Option<String>,
+) -> Result<(), StoreError> {
     for table in usage_tables() {
+        let Some(rows) = rows_of(table.counted.table) else { continue };
         let additions = table.additions();
-        let sums = sums_of(&table.changed(table.counted.table, 1));
+        let sums = sums_of(&table.changed(&rows, sign));
         let sql = format!("UPDATE ledgers l SET {additions} FROM ({sums}) s WHERE l.tenant = s.tenant");
         connection.execute(&sql, &[]).await?;
     }
     Ok(())
+}
+
+/// Counts all bins and their requests, and writes their counter.
+pub(super) async fn count_bins_again(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute(&format!("UPDATE ledgers SET {} = 0", column(UsageKind::Bins)), &[]).await?;
+    add_rows(connection, 1, |table| BINS.contains(&table).then(|| table.to_owned())).await
+}
+
+/// Returns the names of the counters, which are columns of `ledgers`.
+pub(super) fn counters() -> Vec<String> {
+    let of_events = ["events_kept", "bytes_kept"].map(str::to_owned);
+    of_events.into_iter().chain(UsageKind::ALL.map(column)).collect()
 }
 
 /// Number of events and sizes by kind.

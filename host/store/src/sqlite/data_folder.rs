@@ -36,6 +36,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub const DATABASE: &str = "hookloom.db";
 /// Name of the database's file after a move to another database, under which no host uses it.
 pub(super) const MOVED: &str = "hookloom.db.moved";
+/// File that says where and when the store was moved.
+pub(super) const MOVED_TO: &str = "hookloom.db.moved-to";
 pub(super) const LOG: &str = "hookloom.db-wal";
 const LOG_INDEX: &str = "hookloom.db-shm";
 const RUN: &str = "hookloom.db-run";
@@ -188,7 +190,9 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     };
     if database != Presence::Filled {
         if database == Presence::Missing && path.join(MOVED).exists() {
-            return Err(FolderFault::Moved { folder }.into());
+            let to = std::fs::read_to_string(path.join(MOVED_TO)).unwrap_or_default();
+            let to = to.lines().next().filter(|to| !to.is_empty()).unwrap_or("PostgreSQL").to_owned();
+            return Err(FolderFault::Moved { folder, to }.into());
         }
         if has_log || path.join(MASTER_KEY).exists() {
             return Err(FolderFault::NoDatabase { folder, what: database.shown() }.into());

@@ -47,7 +47,7 @@ impl MachineBackend for Sqlite {
     }
 
     async fn run_upkeep(&self) {
-        tokio::join!(self.watch_disk(), self.run_repairs());
+        tokio::join!(self.watch_disk(), self.run_repairs(), self.watch_moves());
     }
 }
 

@@ -9,7 +9,10 @@
 //! A row that is in no readable index either is lost without a key; [`TableSalvage::has_gap`] says whether there may be such rows.
 //! SQLite has no checksums: a changed byte in a text that stays well-formed is not detected.
 
+use super::move_journal::PREFIX;
 use crate::StoreError;
+#[cfg(any(test, feature = "postgres"))]
+use rusqlite::Params;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::IgnoredAny;
@@ -64,12 +67,12 @@ pub(super) struct TableSalvage {
 }
 
 impl Table {
-    /// Returns the tables of a database, by name.
+    /// Returns the tables of a database, by name, without those of the journal of a move.
     pub(super) fn all(connection: &Connection) -> Result<Vec<Table>, StoreError> {
         let sql = "SELECT name, sql LIKE '%WITHOUT ROWID%' FROM sqlite_schema
-                   WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+                   WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE ?1 || '%' AND substr(name, 1, length(?1)) <> ?1 ORDER BY name";
         let mut statement = connection.prepare(sql)?;
-        let names = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?;
+        let names = statement.query_map([PREFIX], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))?;
         let names: Vec<(String, bool)> = names.collect::<Result<_, _>>()?;
         names.into_iter().map(|(name, without_rowid)| Table::of(connection, name, !without_rowid)).collect()
     }
@@ -180,6 +183,31 @@ fn text(value: &Value) -> String {
 enum From {
     Beginning,
     End,
+}
+
+/// Reads the rows of a table that `source` selects, in which the table has the name `t`, and calls `each` with them, as [`salvage`] does.
+/// Returns the key and the fault of the first damaged row, if there is one.
+#[cfg(any(test, feature = "postgres"))]
+pub(super) fn read_selected(
+    connection: &Connection,
+    table: &Table,
+    source: &str,
+    params: impl Params,
+    mut each: impl FnMut(Vec<Value>) -> Result<(), StoreError>,
+) -> Result<Option<(String, String)>, StoreError> {
+    let columns: Vec<String> = table.column_names().map(|name| format!("t.{name}")).collect();
+    let mut statement = connection.prepare(&format!("SELECT {} FROM {source}", columns.join(", ")))?;
+    let mut rows = statement.query(params)?;
+    while let Some(row) = rows.next()? {
+        match table.values(row) {
+            Ok(values) => each(values)?,
+            Err(what) => {
+                let key = table.key.iter().map(|index| row.get::<_, Value>(*index).unwrap_or(Value::Null));
+                return Ok(Some((table.label(&key.collect::<Vec<_>>()), what)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Reads a table and calls `take` with each undamaged row, with the rowid first if there is one. A row may come twice.

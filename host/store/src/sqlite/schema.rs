@@ -59,7 +59,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 }
 
 /// Returns the number of the newest schema.
-#[cfg(test)]
+#[cfg(any(test, feature = "postgres"))]
 pub(super) fn newest() -> usize {
     MIGRATIONS.len()
 }

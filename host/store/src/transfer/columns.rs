@@ -72,6 +72,11 @@ impl Columns {
         }
         Ok(paired)
     }
+
+    /// Returns the columns of a key.
+    pub(super) fn of_key(&self, key: &[&str]) -> Vec<TargetColumn> {
+        key.iter().filter_map(|name| self.columns.iter().find(|column| column.name == *name).cloned()).collect()
+    }
 }
 
 /// Returns the name of a column in the target. None: it is not copied.

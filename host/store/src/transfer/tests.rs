@@ -2,6 +2,7 @@
 
 mod answers;
 mod filled;
+mod live;
 
 use super::*;
 use crate::FolderFault;
@@ -25,7 +26,12 @@ async fn open_moved(folder: &Path, database: &TestDatabase) -> Arc<Store> {
 }
 
 async fn move_it(folder: &TempDir, database: &TestDatabase) -> Result<MoveReport, StoreError> {
-    move_to_postgres(folder.path(), &database.url(), |_| ()).await
+    move_to_postgres(request(folder.path(), &database.url()), |_| ()).await
+}
+
+/// Returns the request of a move of a folder that no host uses.
+fn request<'m>(folder: &'m Path, url: &'m str) -> MoveRequest<'m> {
+    MoveRequest { folder, url, moved_to: "postgres://a.example/b on a day", is_live: false }
 }
 
 fn differences(before: &Answers, after: &Answers) -> Vec<String> {
@@ -65,12 +71,12 @@ async fn check_moved(database: &TestDatabase, url: &str) {
     let Filled { folder, before, claimed, key_hash } = filled_folder().await;
     let mut steps = Vec::new();
     let note = |step: MoveStep<'_>| steps.push(format!("{step:?}"));
-    let report = move_to_postgres(folder.path(), url, note).await.expect("moved");
+    let report = move_to_postgres(request(folder.path(), url), note).await.expect("moved");
     for table in &report.tables {
         assert!(table.rows > 0, "the test has no rows in {}", table.table);
         assert!(steps.iter().any(|step| step.contains(&format!("{:?}", table.table))), "{steps:?}");
     }
-    assert_eq!(steps.last().map(String::as_str), Some("Checking"));
+    assert_eq!(steps[steps.len() - 2..], ["Checking", "Committing"]);
     let store = open_moved(folder.path(), database).await;
     let found = differences(&before, &answers(&store).await);
     assert!(found.is_empty(), "{}", found.join("\n"));
@@ -115,7 +121,7 @@ async fn a_running_host_is_refused_and_so_is_a_folder_without_a_store() {
     drop(running);
     assert_nothing_moved(&folder, &database).await;
     let other = folder.path().join("other");
-    let refused = move_to_postgres(&other, &database.url(), |_| ()).await;
+    let refused = move_to_postgres(request(&other, &database.url()), |_| ()).await;
     assert!(matches!(refused, Err(StoreError::Folder { .. })) && !other.exists(), "{refused:?}");
 }
 
@@ -157,11 +163,11 @@ async fn a_lost_commit_is_undone_or_found() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database.socket_folder(), COMMIT);
     proxy.lose_next_commit(Loss::Request);
-    let lost = move_to_postgres(folder.path(), &proxy.url(&database), |_| ()).await;
+    let lost = move_to_postgres(request(folder.path(), &proxy.url(&database)), |_| ()).await;
     assert!(matches!(lost, Err(StoreError::Unavailable)), "{lost:?}");
     assert!(folder.path().join("hookloom.db").exists());
     proxy.lose_next_commit(Loss::Answer);
-    move_to_postgres(folder.path(), &proxy.url(&database), |_| ()).await.expect("it was committed");
+    move_to_postgres(request(folder.path(), &proxy.url(&database)), |_| ()).await.expect("it was committed");
     assert!(!folder.path().join("hookloom.db").exists());
     assert_eq!(open_moved(folder.path(), &database).await.catalog().tenants().len(), 2);
 }

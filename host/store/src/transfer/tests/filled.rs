@@ -9,6 +9,7 @@ use hookloom_model::subscription::{LoadedSettings, SubscriptionId, TenantId};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// Folder of a closed store.
@@ -23,7 +24,7 @@ pub(super) struct Filled {
 }
 
 /// Operations that write rows of nearly every table.
-const FILLING: [(What, usize, usize); 26] = [
+pub(super) const FILLING: [(What, usize, usize); 26] = [
     (What::Upload, 0, 0),
     (What::AddVersion, 2, 0),
     (What::Rollout, 2, 20),
@@ -74,9 +75,18 @@ impl CountedRows for NoRows {
     }
 }
 
-async fn new_world(folder: &TempDir) -> World {
+fn open(folder: &TempDir) -> Arc<Store> {
     let limits = StoreLimits { share: SHARE, ..StoreLimits::default() };
-    World::new(Store::open_with(folder.path(), limits).expect("a store").0, NoRows).await
+    Store::open_with(folder.path(), limits).expect("a store").0
+}
+
+async fn new_world(folder: &TempDir) -> World {
+    World::new(open(folder), NoRows).await
+}
+
+/// Opens a filled store again.
+pub(super) fn in_use(folder: &TempDir) -> World {
+    World::on(open(folder), NoRows)
 }
 
 /// Returns a store with rows in every table that is copied.
@@ -121,7 +131,7 @@ pub(super) async fn folder_after(steps: Vec<WorldStep>) -> Filled {
 }
 
 /// Closes the store, after its answers.
-async fn finished(folder: TempDir, world: World, key_hash: [u8; 32]) -> Filled {
+pub(super) async fn finished(folder: TempDir, world: World, key_hash: [u8; 32]) -> Filled {
     let before = answers(&world.store).await;
     let claimed = claims(&world.store).await;
     Filled { folder, before, claimed, key_hash }
