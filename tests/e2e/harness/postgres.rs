@@ -8,7 +8,7 @@ mod copies;
 
 use super::small_disk::SmallDisk;
 use super::{PATIENCE, root, until};
-use hookloom_postgres_server::{give_away, initialised, programs, unprivileged};
+use hookloom_postgres_server::{initialised, programs, unprivileged};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, LazyLock};
