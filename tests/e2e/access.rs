@@ -14,6 +14,7 @@ async fn routes(host: &Host) -> Vec<(Method, String, String)> {
             .replace("{id}", "01920000-0000-7000-8000-000000000000")
             .replace("{name}", "x")
             .replace("{sha256}", "0")
+            .replace("{shard}", "5")
             .replace("{request}", "01920000-0000-7000-8000-000000000000");
         for method in operations.as_object().unwrap().keys().filter(|name| !name.starts_with("param")) {
             routes.push((method.to_uppercase().parse().unwrap(), template.clone(), path.clone()));

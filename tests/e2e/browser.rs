@@ -1,6 +1,7 @@
 //! Pages in a real browser (Chromium by WebDriver): actions by clicks, at desktop and phone width, light and dark; no serious
 //! accessibility fault by axe-core; screenshots into `target/screenshots`.
 
+use crate::fleet::hosts::Fleet;
 use crate::harness::{Browser, Host, Receiver, event, example, guest, text, until};
 use fantoccini::key::Key;
 use reqwest::Method;
@@ -134,6 +135,7 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
         ("access", "/t/default/access".into()),
         ("plugin-unused", "/t/default/plugins/unused".into()),
         ("tenants", "/tenants".into()),
+        ("host-alone", "/fleet".into()),
         ("tenant-deletion", "/tenants/default/delete".into()),
         ("api", "/api".into()),
         ("book", "/docs/".into()),
@@ -153,6 +155,35 @@ async fn every_page_is_for_everybody_on_every_screen() {
             browser.open(path).await;
             browser.look(name).await;
         }
+        browser.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_are_for_everybody_on_every_screen() {
+    let mut fleet = Fleet::start(3).await;
+    let host = fleet.host(0);
+    for number in 0..24 {
+        host.subscription("http://127.0.0.1:60009/", json!({"description": format!("Nobody listens {number}")})).await;
+    }
+    host.send(event("Contact is Created", 1)).await;
+    fleet.kill(2).await;
+    until("the third host to be lost", async || (fleet.owners().await.len() == 2).then_some(())).await;
+    fleet.spread().await;
+    let host = fleet.host(0);
+    let shard = fleet.owners().await[&1][7].to_string();
+    for browser in [Browser::desktop(host).await, Browser::phone_in_the_dark(host).await] {
+        sign_in(&browser, host).await;
+        browser.open("/fleet").await;
+        browser.fill("#shard", &shard).await;
+        browser.fill("#host", "2").await;
+        browser.click("form[action='/fleet/move'] button.primary").await;
+        browser.wait_for_text(".flash", &format!("hard {shard}")).await;
+        until("the shard to move", async || fleet.owners().await[&2].contains(&shard.parse().unwrap()).then_some(()))
+            .await;
+        browser.open("/fleet").await;
+        browser.wait_for_text("[aria-labelledby=shards]", "moved here by hand").await;
+        browser.look("hosts").await;
         browser.close().await;
     }
 }

@@ -125,8 +125,9 @@ async fn the_examples_of_bodies_are_accepted() {
             };
             let example = &content["examples"]["typical"]["value"];
             assert!(!example.is_null(), "{method} {path} has no example");
-            // Otherwise the test would wait for a receiver.
-            if path.ends_with("/test") || path.ends_with("/requests/{request}/replay") {
+            // Otherwise the test would wait for a receiver, or need a second host.
+            if path.ends_with("/test") || path.ends_with("/requests/{request}/replay") || path.starts_with("/v1/fleet")
+            {
                 continue;
             }
             let subscription = host.subscription("https://hooks.example.com/", json!({})).await;

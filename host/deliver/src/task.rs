@@ -88,6 +88,7 @@ pub(super) async fn run_attempt(
     start: AttemptStart,
     events: mpsc::UnboundedSender<AttemptEvent>,
 ) {
+    let _under_way = context.store.begin_attempt();
     let id = start.next.delivery().id;
     let is_retry = start.next.delivery().attempts_made > 0;
     let began = clock::instant();

@@ -18,6 +18,7 @@ mod events;
 mod examples;
 mod exchange;
 mod extract;
+mod fleet;
 mod in_force;
 pub mod listen;
 mod operator_actions;
@@ -120,6 +121,8 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(health))
         .routes(routes!(readiness::ready))
         .routes(routes!(metrics))
+        .routes(routes!(fleet::get))
+        .routes(routes!(fleet::move_shard))
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update, tenants::delete))
         .routes(routes!(tenants::ledger))
@@ -285,5 +288,6 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
     }
     let damage = state.operations.store.damage(None);
     crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
+    crate::telemetry::fleet(state.operations.store.fleet().await?.gauges());
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }

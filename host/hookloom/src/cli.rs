@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod demo;
 mod diff;
+mod fleet;
 mod health;
 mod log;
 mod migrate;
@@ -55,6 +56,8 @@ enum Command {
     Receive(receive::ReceiveArgs),
     /// Ask a running host whether it can accept events, for health checks.
     Health(health::HealthArgs),
+    /// List the hosts that share the database of a running host, with their shards and load, or move a shard.
+    Fleet(fleet::FleetArgs),
     /// Create a link that signs its first user in to the admin pages of a running host.
     SignInLink(sign_in::SignInLinkArgs),
     /// Copy the store of a host, which may be running, into a folder from which a host can start.
@@ -112,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => block_on(send::send(args)),
         Command::Receive(args) => block_on(receive::receive(args)),
         Command::Health(args) => block_on(health::health(args)),
+        Command::Fleet(args) => block_on(fleet::fleet(args)),
         Command::SignInLink(args) => block_on(sign_in::link(args)),
         Command::Backup(args) => backup::backup(args),
         Command::Check(args) => check::check(&args),

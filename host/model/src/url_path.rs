@@ -52,7 +52,7 @@ macro_rules! segments {
     };
 }
 
-segments!(TenantId, PluginName, BinId, VersionId, EventId, DeliveryId, SubscriptionId, Uuid);
+segments!(TenantId, PluginName, BinId, VersionId, EventId, DeliveryId, SubscriptionId, Uuid, u8);
 
 impl UrlPath {
     /// Returns the root, `/`.

@@ -106,6 +106,11 @@ pub(crate) enum AuditAction<'a> {
     },
     RejectedRequestDelete(Uuid),
     RejectedRequestResubmit(Uuid),
+    ShardMove {
+        shard: u8,
+        /// None: to any host.
+        to: Option<i16>,
+    },
     /// With the address that the session was opened from.
     SessionSignIn(IpAddr),
     SignInLinkCreate(&'a ApiKey),
@@ -167,6 +172,7 @@ impl AuditAction<'_> {
             AuditAction::RejectedRequestDelete(_) => "rejected-request.delete",
             AuditAction::RejectedRequestResubmit(_) => "rejected-request.resubmit",
             AuditAction::SessionSignIn(_) => "session.sign-in",
+            AuditAction::ShardMove { .. } => "shard.move",
             AuditAction::SignInLinkCreate(_) => "sign-in-link.create",
             AuditAction::SubscriptionCreate(_) => "subscription.create",
             AuditAction::SubscriptionDelete(_) => "subscription.delete",
@@ -211,6 +217,8 @@ impl AuditAction<'_> {
             | AuditAction::PluginEndRollout(name)
             | AuditAction::PluginUpload { name, .. } => (*name).to_owned(),
             AuditAction::SessionSignIn(address) => address.to_string(),
+            AuditAction::ShardMove { shard, to: Some(host) } => format!("{shard} to host {host}"),
+            AuditAction::ShardMove { shard, to: None } => format!("{shard} to any host"),
             AuditAction::SubscriptionCreate(subscription)
             | AuditAction::SubscriptionDelete(subscription)
             | AuditAction::SubscriptionUpdate { after: subscription, .. } => subscription.id.to_string(),
@@ -271,6 +279,7 @@ impl AuditAction<'_> {
             | AuditAction::RejectedRequestDelete(_)
             | AuditAction::RejectedRequestResubmit(_)
             | AuditAction::SessionSignIn(_)
+            | AuditAction::ShardMove { .. }
             | AuditAction::SignInLinkCreate(_)
             | AuditAction::SubscriptionRotateSecret(_)
             | AuditAction::SubscriptionTest(_) => [None, None],

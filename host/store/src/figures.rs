@@ -49,6 +49,7 @@ impl Gathered {
 impl Store {
     /// Counts an attempt.
     pub fn count(&self, tenant: &TenantId, subscription: SubscriptionId, attempt: &Attempt) {
+        self.state.activity.note_ended();
         self.gathered.add(tenant, subscription, attempt);
     }
 

@@ -9,6 +9,7 @@ mod database;
 mod giving;
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 mod membership;
+mod report;
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 mod state;
 
@@ -18,9 +19,13 @@ pub(crate) use database::{FleetDatabase, Hint, LEASE, Registration};
 pub(crate) use membership::POLL;
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 pub(crate) use membership::{HINT_PAUSE, Membership, Renewal};
+#[cfg(feature = "postgres")]
+pub(crate) use report::machine_name;
+pub use report::{FleetReport, HostReport, ShardReport};
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 pub(crate) use state::{FleetHost, FleetState};
 
+use crate::audit::Actor;
 use crate::backend::fleet::PluginChange;
 use crate::{Store, StoreError};
 use delegate::delegate;
@@ -36,6 +41,14 @@ impl Store {
             /// Begins no more attempts, and gives what this host owns to other hosts, each shard as soon as its last attempt has ended.
             /// Returns when nothing is left to give.
             pub async fn give_away(&self);
+
+            /// Lets the owner of a shard give it to a host, by the host's number, as soon as none of its attempts is under way. That host
+            /// keeps it while it lives. None: to any host, as the hosts balance it.
+            ///
+            /// # Errors
+            /// [`StoreError::NotFound`] if no host with that number has a lease, and [`StoreError::Conflict`] if no other host can share
+            /// the database.
+            pub async fn pin_shard(&self, actor: Actor, shard: u8, to: Option<i16>) -> Result<(), StoreError>;
 
             /// Leaves the other hosts, after the last write. What this host still owns goes to them at once.
             pub async fn leave(&self) -> Result<(), StoreError>;

@@ -3,10 +3,12 @@
 //! Nothing is published about subscriptions of other hosts: new deliveries of theirs are hinted at ([`HostState::hints`]), and the backend
 //! tells these hosts.
 
+use crate::activity::Activity;
 use crate::backend::fleet::PluginChange;
 use crate::catalog::Catalog;
 use crate::claims::Claims;
 use crate::store_event::{NewDeliveries, StoreEvent};
+use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use hookloom_telemetry as telemetry;
 use parking_lot::Mutex;
@@ -17,6 +19,9 @@ use tokio::sync::{Notify, mpsc};
 pub struct HostState {
     pub(crate) catalog: Catalog,
     pub(crate) claims: Claims,
+    pub(crate) activity: Activity,
+    /// Time at which this host opened the store, in milliseconds since the epoch.
+    pub(crate) opened_at_ms: i64,
     store_events: mpsc::UnboundedSender<StoreEvent>,
     /// Subscriptions of other hosts that have new deliveries.
     hints: Mutex<HashSet<SubscriptionId>>,
@@ -33,6 +38,8 @@ impl HostState {
         let state = HostState {
             catalog: Catalog::default(),
             claims: Claims::default(),
+            activity: Activity::default(),
+            opened_at_ms: now_ms(),
             store_events,
             hints: Mutex::default(),
             hinted: Notify::new(),

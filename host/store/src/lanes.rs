@@ -5,6 +5,7 @@
 //! - The outcome of a claim is dropped if another host has taken over since the claim was made: that host decides about the delivery.
 //! - An outcome that is not recorded leaves the claim to the caller, who can try again.
 
+use crate::activity::AttemptUnderWay;
 use crate::audit::Actor;
 use crate::backend::lanes::{AttemptClass, AttemptRecord, DuePage, LaneRead};
 use crate::claims::{Claim, ClaimPage};
@@ -70,6 +71,11 @@ impl Store {
     /// Returns the time for which attempts of a former owner of a subscription may still be under way, if each takes at most `time_max`.
     pub fn rests_after_takeover(&self, id: SubscriptionId, time_max: Duration) -> Option<Duration> {
         self.state.claims.ownership.rests_for(id, time_max)
+    }
+
+    /// Counts an attempt that begins, until the returned value is dropped.
+    pub fn begin_attempt(&self) -> AttemptUnderWay {
+        self.state.activity.begin()
     }
 
     /// Claims at most `limit` due deliveries of a lane, earliest due time first. Deliveries that have a claim are left out.

@@ -18,6 +18,7 @@
 
 mod accept;
 mod access;
+mod activity;
 mod audit;
 pub mod backend;
 mod background;
@@ -75,12 +76,13 @@ mod usage_world;
 pub mod vault;
 mod write_queue;
 
+pub use activity::{AttemptLoad, AttemptUnderWay};
 pub use audit::Actor;
 pub use backend::access::SESSION_LASTS;
 pub use backend::changes::Change;
 pub use backend::deliveries::{DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger};
 pub use backend::figures::SpanFigures;
-pub use backend::fleet::PluginChange;
+pub use backend::fleet::{FleetView, LostHost, PluginChange, SharedShard, SharingHost};
 pub use backend::inspector::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage, RejectedEntry, RejectedRequest};
 pub use backend::intake::{Accepted, AcceptedOnce, NewEvent, Repeatable};
 pub use backend::lanes::{AttemptClass, AttemptRecord};
@@ -95,6 +97,7 @@ pub use caps::Caps;
 use catalog::Catalog;
 pub use claims::Claim;
 pub use error::{DatabaseError, DatabaseFault, MachineFault, StoreError};
+pub use fleet::{FleetReport, HostReport, ShardReport};
 pub use folder_fault::FolderFault;
 pub use folder_lock::FolderLock;
 pub use lanes::{ClaimedPage, Unfinished};

@@ -46,6 +46,11 @@ impl ShardSet {
         left
     }
 
+    /// Returns the shards that are in this set and in another one.
+    pub(crate) fn both(&self, other: &ShardSet) -> ShardSet {
+        self.without(&self.without(other))
+    }
+
     /// Returns the shards that are in this set or in another one.
     pub(crate) fn with(&self, other: &ShardSet) -> ShardSet {
         let mut all = *self;
@@ -175,6 +180,7 @@ mod tests {
         assert_eq!(left.iter().collect::<Vec<_>>(), [0, 64]);
         assert_eq!(left.with(&[1].into_iter().collect()).iter().collect::<Vec<_>>(), [0, 1, 64]);
         assert!(left.without(&ShardSet::ALL).is_empty());
+        assert_eq!(some.both(&[63, 7, 255].into_iter().collect()).iter().collect::<Vec<_>>(), [63, 255]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 
 use super::{
     ATTEMPTS, DATABASE_OBJECTS_DAMAGED, DATABASE_ROWS_DAMAGED, DELIVERIES_PENDING, EVENTS_ACCEPTED,
-    OLDEST_PENDING_SECONDS, PLUGIN_CALL_SECONDS, PLUGIN_CALLS, PLUGIN_CODE_BYTES, PLUGIN_CODE_LOADS,
-    PLUGIN_COMPILE_SECONDS, PLUGIN_COMPILES, PLUGIN_COMPILES_UNDER_WAY, PLUGIN_FILES_BROKEN,
-    PLUGIN_VERSIONS_QUARANTINED, POST_SECONDS,
+    FLEET_CHANGES_BEHIND, FLEET_HOSTS, FLEET_LEASE_LEFT_SECONDS, FLEET_LEASE_RENEWAL_SECONDS, FLEET_SHARDS,
+    FLEET_SHARDS_WITHOUT_HOST, FLEET_TAKEOVERS, OLDEST_PENDING_SECONDS, PLUGIN_CALL_SECONDS, PLUGIN_CALLS,
+    PLUGIN_CODE_BYTES, PLUGIN_CODE_LOADS, PLUGIN_COMPILE_SECONDS, PLUGIN_COMPILES, PLUGIN_COMPILES_UNDER_WAY,
+    PLUGIN_FILES_BROKEN, PLUGIN_VERSIONS_QUARANTINED, POST_SECONDS,
 };
 use crate::process;
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 pub use metrics_exporter_prometheus::BuildError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
@@ -47,6 +48,7 @@ impl Telemetry {
         describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "Age of the oldest pending delivery.");
         describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
         describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
+        describe_fleet();
         Ok(Telemetry(handle))
     }
 
@@ -62,4 +64,17 @@ impl Telemetry {
             self.0.run_upkeep();
         }
     }
+}
+
+/// Describes the metrics of the hosts that share a database.
+fn describe_fleet() {
+    describe_gauge!(FLEET_HOSTS, "Hosts with a lease that share the database.");
+    describe_gauge!(FLEET_SHARDS, "Shards of this host.");
+    describe_gauge!(FLEET_SHARDS_WITHOUT_HOST, "Shards that no host with a lease owns.");
+    describe_gauge!(FLEET_CHANGES_BEHIND, "Changes that are not in force at this host.");
+    describe_gauge!(FLEET_LEASE_LEFT_SECONDS, Unit::Seconds, "Rest of the lease of this host.");
+    describe_histogram!(FLEET_LEASE_RENEWAL_SECONDS, Unit::Seconds, "Duration of renewals of the lease.");
+    describe_counter!(FLEET_TAKEOVERS, "Takeovers by this host from others that were lost.");
+    // An increase from nothing to the first takeover is none for Prometheus.
+    counter!(FLEET_TAKEOVERS).increment(0);
 }

@@ -36,6 +36,14 @@ const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
 const DATABASE_ROWS_DAMAGED: &str = "hookloom_database_rows_damaged";
 const DATABASE_OBJECTS_DAMAGED: &str = "hookloom_database_objects_damaged";
 
+const FLEET_HOSTS: &str = "hookloom_fleet_hosts";
+const FLEET_SHARDS: &str = "hookloom_fleet_shards";
+const FLEET_SHARDS_WITHOUT_HOST: &str = "hookloom_fleet_shards_without_host";
+const FLEET_CHANGES_BEHIND: &str = "hookloom_fleet_changes_behind";
+const FLEET_TAKEOVERS: &str = "hookloom_fleet_takeovers_total";
+const FLEET_LEASE_LEFT_SECONDS: &str = "hookloom_fleet_lease_left_seconds";
+const FLEET_LEASE_RENEWAL_SECONDS: &str = "hookloom_fleet_lease_renewal_seconds";
+
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
 
 /// Counters of one tenant that every event changes. A look-up by labels costs as much as signing a webhook, so each thread keeps
@@ -95,6 +103,45 @@ pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
 pub fn damaged(rows: usize, objects: usize) {
     gauge!(DATABASE_ROWS_DAMAGED).set(rows as f64);
     gauge!(DATABASE_OBJECTS_DAMAGED).set(objects as f64);
+}
+
+/// Hosts that share the database, as one of them sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct FleetGauges {
+    /// Number of hosts with a lease.
+    pub hosts: usize,
+    /// Number of shards of this host.
+    pub shards: usize,
+    /// Number of shards that no host with a lease owns.
+    pub shards_without_host: usize,
+    /// Number of changes that are not in force at this host. None: it has not loaded the catalog.
+    pub changes_behind: Option<u64>,
+    /// Rest of the lease of this host. None: it needs none.
+    pub lease_left: Option<Duration>,
+}
+
+/// Sets what is known of the hosts that share the database.
+pub fn fleet(gauges: FleetGauges) {
+    let FleetGauges { hosts, shards, shards_without_host, changes_behind, lease_left } = gauges;
+    gauge!(FLEET_HOSTS).set(hosts as f64);
+    gauge!(FLEET_SHARDS).set(shards as f64);
+    gauge!(FLEET_SHARDS_WITHOUT_HOST).set(shards_without_host as f64);
+    if let Some(changes) = changes_behind {
+        gauge!(FLEET_CHANGES_BEHIND).set(changes as f64);
+    }
+    if let Some(left) = lease_left {
+        gauge!(FLEET_LEASE_LEFT_SECONDS).set(left.as_secs_f64());
+    }
+}
+
+/// Counts a renewal of the lease of this host, and its duration.
+pub fn lease_renewed(took: Duration) {
+    histogram!(FLEET_LEASE_RENEWAL_SECONDS).record(took);
+}
+
+/// Counts a takeover from another host.
+pub fn took_over() {
+    counter!(FLEET_TAKEOVERS).increment(1);
 }
 
 /// Counts an attempt, and the duration of its POST if there was one.

@@ -39,8 +39,9 @@ pub(super) fn commands() -> BTreeMap<String, Help> {
         let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
         let help = said(&arguments);
         let below = subcommands(&help);
-        if below.is_empty() {
-            let usage = help.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default();
+        let usage = help.lines().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or_default();
+        // One that needs no other command after it is a command as well.
+        if below.is_empty() || usage.ends_with("[COMMAND]") {
             found.insert(path.join(" "), Help { usage: usage.to_owned(), options: options(&help) });
         }
         open.extend(below.into_iter().map(|name| [path.clone(), vec![name]].concat()));
@@ -102,7 +103,7 @@ fn telemetry_sources() -> Vec<PathBuf> {
     found
 }
 
-fn quoted_metrics(text: &str) -> Vec<String> {
+pub(super) fn quoted_metrics(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let words = code.split(|letter: char| !letter.is_ascii_lowercase() && !letter.is_ascii_digit() && letter != '_');
     words.filter(|word| is_metric(word)).map(str::to_owned).collect()

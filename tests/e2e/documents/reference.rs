@@ -2,7 +2,7 @@
 
 use super::page::{Document, Table};
 use super::program;
-use crate::harness::{Host, text};
+use crate::harness::{Host, root, text};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -88,6 +88,30 @@ async fn metrics_that_a_host_shows_are_on_the_page() {
     for name in names {
         assert!(known.contains(name), "{name} is on no page");
     }
+}
+
+#[test]
+fn alerts_and_dashboard_have_metrics_of_the_host() {
+    let known = program::metrics();
+    for file in ["deploy/alerts.yaml", "deploy/grafana.json"] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let named = program::quoted_metrics(&text);
+        assert!(named.len() > 5, "{file}: {named:?}");
+        for name in named {
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            assert!(known.contains(of_histogram.unwrap_or(&name)), "{file}: the host has no metric {name}");
+        }
+    }
+}
+
+#[test]
+fn alerts_that_a_page_explains_are_those_of_several_hosts() {
+    let rules = std::fs::read_to_string(root().join("deploy/alerts.yaml")).unwrap();
+    let rules = rules.split("- alert: ").skip(1).filter(|rule| rule.contains("hookloom_fleet_"));
+    let real = rules.map(|rule| rule.lines().next().unwrap().to_owned()).collect();
+    let page = Document::read(Path::new("docs/how-to/monitor.md"));
+    let cells = tables(&page, "alert").flat_map(|(table, column)| table.rows.iter().map(move |row| &row[column]));
+    assert_same("monitor.md", &cells.flat_map(|cell| Document::code_of(cell)).collect(), &real);
 }
 
 /// Part of the page about one command.

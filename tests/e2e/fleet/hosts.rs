@@ -16,7 +16,7 @@ const SHARDS: usize = 256;
 pub(super) type HostUrls = Arc<Mutex<BTreeMap<usize, String>>>;
 
 /// Private database and the hosts that share it. A host is named by its place, which it keeps when it starts again.
-pub(super) struct Fleet {
+pub(crate) struct Fleet {
     pub(super) server: Postgres,
     /// Pooler between the hosts and the server. None: hosts connect to the server.
     pub(super) pooler: Option<Pooler>,
@@ -49,7 +49,7 @@ struct HostPlace {
 
 impl Fleet {
     /// Starts hosts, one after the other, and waits until each has its part of the shards.
-    pub(super) async fn start(hosts: usize) -> Fleet {
+    pub(crate) async fn start(hosts: usize) -> Fleet {
         Fleet::on(Postgres::start().await, hosts).await
     }
 
@@ -146,7 +146,7 @@ impl Fleet {
     }
 
     /// Returns a running host.
-    pub(super) fn host(&self, place: usize) -> &Host {
+    pub(crate) fn host(&self, place: usize) -> &Host {
         &self.hosts[&place]
     }
 
@@ -161,7 +161,7 @@ impl Fleet {
     }
 
     /// Kills a host, as kill -9 does. Senders still try to reach it until this returns.
-    pub(super) async fn kill(&mut self, place: usize) {
+    pub(crate) async fn kill(&mut self, place: usize) {
         self.hosts.remove(&place).unwrap().kill().await;
         self.urls.lock().remove(&place);
     }
@@ -198,7 +198,7 @@ impl Fleet {
     }
 
     /// Returns the shards of each host, by its number.
-    pub(super) async fn owners(&self) -> BTreeMap<i16, Vec<u8>> {
+    pub(crate) async fn owners(&self) -> BTreeMap<i16, Vec<u8>> {
         let mut owners: BTreeMap<i16, Vec<u8>> = BTreeMap::new();
         for row in self.server.query("SELECT owner, shard FROM shards WHERE owner IS NOT NULL ORDER BY shard").await {
             let (owner, shard) = row.split_once('|').unwrap();
@@ -214,7 +214,7 @@ impl Fleet {
     }
 
     /// Waits until every running host has its part of the shards, and no other host has any. Returns how long it took.
-    pub(super) async fn spread(&self) -> Duration {
+    pub(crate) async fn spread(&self) -> Duration {
         let begun = Instant::now();
         // No host has more than its part, so that the last may have less.
         let part = SHARDS.div_ceil(self.hosts.len());

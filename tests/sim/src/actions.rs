@@ -89,6 +89,7 @@ pub(crate) async fn act(at: At, action: Action, number: usize) {
         Action::Delete { pick } => delete(&world, &store, *pick).await,
         Action::Resume { pick } => resume(&world, &store, *pick).await,
         Action::Retry { pick } | Action::Cancel { pick } => by_hand(&world, &store, *pick, &action).await,
+        Action::MoveShard { pick, to } => move_shard(&store, *pick, *to).await,
         Action::Redrive { pick } | Action::Replay { pick } | Action::Test { pick } => {
             in_bulk(&world, &store, *pick, &action).await
         }
@@ -348,6 +349,20 @@ async fn by_hand(world: &World, store: &Store, pick: usize, action: &Action) -> 
         }
     }
     Ok(short(one.id))
+}
+
+/// Moves a shard that has subscriptions to a host. None: to any.
+async fn move_shard(store: &Store, pick: usize, to: Option<usize>) -> Result<String, StoreError> {
+    let fleet = store.fleet().await?;
+    let used = fleet.shards.iter().enumerate().filter(|(_, one)| one.subscriptions > 0).map(|(shard, _)| shard);
+    let used: Vec<u8> = used.filter_map(|shard| u8::try_from(shard).ok()).collect();
+    let shard = *used.get(pick % used.len().max(1)).ok_or_else(none)?;
+    let host = match to {
+        Some(to) => Some(fleet.hosts.get(to % fleet.hosts.len().max(1)).ok_or_else(none)?.host.number),
+        None => None,
+    };
+    store.pin_shard(actor(), shard, host).await?;
+    Ok(format!("shard {shard} is to be at {host:?}"))
 }
 
 /// Redrives or replays deliveries of a subscription, or sends a test event.

@@ -243,6 +243,9 @@ impl Fleet<'_> {
             self.run_until(self.now + Duration::from_secs(5));
             self.check();
         }
+        if self.world.disk.has_misplaced_shards() {
+            self.world.violate("a shard is not at the host that it was moved to");
+        }
         if self.world.is_sound() {
             checks::at_the_end(self.world, &tenants);
         }

@@ -162,6 +162,7 @@ mod tests {
                 "host 2 serves",
                 "from host 2",
                 "host 1 owns ",
+                "is to be at Some(",
                 "the answer of the database was lost",
                 "repeated: true",
             ],

@@ -17,7 +17,7 @@ pub(crate) const RECEIVERS: usize = 4;
 const SUBSCRIPTIONS: usize = 6;
 
 /// Time in which the actions of a plan happen, in milliseconds.
-const ACTIVE_MS: u64 = 120_000;
+pub(crate) const ACTIVE_MS: u64 = 120_000;
 
 /// Everything that happens in one simulation.
 #[derive(Clone, Debug)]
@@ -172,6 +172,11 @@ pub(crate) enum Action {
     Crash,
     /// The host stops in order, and starts again.
     Restart,
+    /// An operator moves a shard with subscriptions to a host of a fleet. None: to any.
+    MoveShard {
+        pick: usize,
+        to: Option<usize>,
+    },
     /// Something happens to a host of a fleet, for a time.
     OfHost {
         what: HostTrouble,

@@ -1,6 +1,6 @@
 //! Plan of a simulation of several hosts: that of one host, with a host for each action, and what happens to hosts.
 
-use crate::plan::{Action, HostTrouble, Plan, PlannedFleet, PlannedStep, TENANTS, action};
+use crate::plan::{ACTIVE_MS, Action, HostTrouble, Plan, PlannedFleet, PlannedStep, TENANTS, action};
 use hookloom_model::event::Module;
 use rand::rngs::ChaCha12Rng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -31,6 +31,8 @@ impl Plan {
             }
         }
         race_with_stops(&mut plan.steps, hosts, random);
+        // Drawn apart, so that the rest of a plan does not depend on them.
+        move_shards(&mut plan.steps, hosts, &mut ChaCha12Rng::seed_from_u64(seed ^ 0x5a4d));
         plan.steps.sort_by_key(|step| step.at_ms);
         plan
     }
@@ -50,6 +52,16 @@ fn race_with_stops(steps: &mut Vec<PlannedStep>, hosts: usize, random: &mut ChaC
             let at_ms = at_ms + random.random_range(0..250);
             steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
         }
+    }
+}
+
+/// Adds moves of shards by hand.
+fn move_shards(steps: &mut Vec<PlannedStep>, hosts: usize, random: &mut ChaCha12Rng) {
+    for _ in 0..random.random_range(0..8) {
+        let to = random.random_bool(0.8).then(|| random.random_range(0..hosts));
+        let action = Action::MoveShard { pick: random.random_range(0..1_000), to };
+        let at_ms = random.random_range(0..ACTIVE_MS);
+        steps.push(PlannedStep { at_ms, action, host: random.random_range(0..hosts) });
     }
 }
 

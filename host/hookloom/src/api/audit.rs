@@ -35,7 +35,7 @@ pub(super) async fn list(
     Ok(Json(state.operations.list_changes(&access, params.cursor, limit_of(params.limit)).await?))
 }
 
-/// List changes of the host itself (tenants and admin keys), newest first.
+/// List changes of the host itself (tenants, admin keys and shards), newest first.
 #[utoipa::path(get, path = "/v1/changes", tag = "access", operation_id = "list_host_changes", params(ChangeParams),
     responses((status = 200, body = ChangePage), (status = 400, body = Problem)))]
 pub(super) async fn list_of_host(

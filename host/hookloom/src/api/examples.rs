@@ -26,6 +26,7 @@ pub(super) fn parameter(name: &str, format: &str) -> Option<Value> {
         ("activate", _) => json!(false),
         ("state", _) => json!("dead"),
         ("module", _) => json!("Deal"),
+        ("shard", _) => json!(47),
         (_, "uuid") | ("cursor", _) => json!(ID),
         ("id", _) => json!("q1W2e3R4t5Y6u7I8o9P0aS"),
         _ => return None,
@@ -65,6 +66,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "dry_run_plugin" => json!({"event": event, "config": {}}),
         "begin_rollout" => json!({"kind": "canary", "sha256": SHA256, "percent": 5.0}),
         "compare_plugin_versions" => json!({"events": 50}),
+        "move_shard" => json!({"host": 2}),
         _ => return None,
     })
 }

@@ -18,6 +18,7 @@ mod chart;
 mod deliveries;
 mod diff;
 mod docs;
+mod fleet;
 mod forms;
 mod live;
 mod notes;
@@ -58,6 +59,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/go", get(sign_in::go))
         .route("/sign-in", get(sign_in::form).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
+        .route("/fleet", get(fleet::list))
+        .route("/fleet/move", post(fleet::move_shard))
         .route("/tenants", get(tenants::list).post(tenants::create))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/api", get(docs::page))
@@ -172,6 +175,8 @@ struct Frame {
     live: String,
     here: &'static str,
     is_admin: bool,
+    /// True if other hosts can share the database.
+    shares_store: bool,
 }
 
 /// Entry of the menu.
@@ -199,6 +204,7 @@ impl Frame {
             live: String::new(),
             here,
             is_admin: user.key.is_admin(),
+            shares_store: state.operations.config.store.postgres().is_some(),
         }
     }
 
@@ -235,6 +241,9 @@ impl Frame {
         }
         if self.is_admin {
             items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
+        }
+        if self.is_admin && self.shares_store {
+            items.push(MenuItem { href: "/fleet".into(), label: "Hosts", here: self.here == "Hosts" });
         }
         items.push(MenuItem { href: "/api".into(), label: "API", here: false });
         items.push(MenuItem { href: "/docs/".into(), label: "Documentation", here: false });
@@ -345,6 +354,7 @@ impl Frame {
             live: String::new(),
             here: "",
             is_admin: false,
+            shares_store: false,
         }
     }
 }

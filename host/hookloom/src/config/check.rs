@@ -4,13 +4,14 @@ use super::{Config, ConfigError};
 use crate::limits::Limits;
 
 /// First segments of the host's paths. A path prefix must not begin with one of them.
-const HOST_SEGMENTS: [&str; 14] = [
+const HOST_SEGMENTS: [&str; 15] = [
     "v1",
     "in",
     "bins",
     "t",
     "assets",
     "tenants",
+    "fleet",
     "docs",
     "go",
     "sign-in",

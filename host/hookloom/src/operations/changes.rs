@@ -45,7 +45,7 @@ impl Operations {
         self.changes(Some(access.tenant.clone()), cursor, limit).await
     }
 
-    /// Lists changes of the host itself (tenants and admin keys), newest first.
+    /// Lists changes of the host itself (tenants, admin keys and shards), newest first.
     pub(crate) async fn list_host_changes(
         &self,
         _: &Admin,

@@ -2,6 +2,7 @@
 
 use super::state::FleetState;
 use crate::StoreError;
+use crate::activity::AttemptLoad;
 use crate::ownership::ShardSet;
 use async_trait::async_trait;
 use hookloom_model::subscription::SubscriptionId;
@@ -38,9 +39,14 @@ pub(crate) trait FleetDatabase: Send + Sync {
     /// Registers this host, also if it is registered. Shards that nobody owns become its own.
     async fn register(&self) -> Result<Registration, StoreError>;
 
-    /// Renews the lease of this host, and shows the last change that is in force here. Returns false if the lease has ended, or if the
-    /// host was taken over.
-    async fn renew(&self, registration: Registration, generation: Option<i64>) -> Result<bool, StoreError>;
+    /// Renews the lease of this host, and shows the last change that is in force here, and the load. Returns false if the lease has ended,
+    /// or if the host was taken over.
+    async fn renew(
+        &self,
+        registration: Registration,
+        generation: Option<i64>,
+        load: AttemptLoad,
+    ) -> Result<bool, StoreError>;
 
     /// Reads the state of the fleet.
     async fn read(&self) -> Result<FleetState, StoreError>;

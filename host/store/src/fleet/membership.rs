@@ -15,6 +15,7 @@ use crate::host_state::HostState;
 use crate::ownership::ShardSet;
 use hookloom_model::clock;
 use hookloom_model::subscription::TenantId;
+use hookloom_telemetry as telemetry;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -181,8 +182,10 @@ impl Membership {
     ) -> Result<bool, StoreError> {
         // Before the database can have seen the request.
         let sent = clock::since_boot();
-        let is_renewed = database.renew(registration, self.shown(registration)).await?;
+        let load = self.host.activity.load();
+        let is_renewed = database.renew(registration, self.shown(registration), load).await?;
         if is_renewed {
+            telemetry::lease_renewed(clock::since_boot().saturating_sub(sent));
             self.host.claims.ownership.set_until(sent + LEASE - LEASE_MARGIN);
         }
         Ok(is_renewed)
@@ -342,6 +345,7 @@ impl Membership {
         }
         for ended in fleet.members.iter().filter(|one| one.has_ended && one.host != registration.host) {
             if database.take_over(registration, ended.host).await? {
+                telemetry::took_over();
                 tracing::warn!(host = ended.host, "a host ended, and its shards were taken over");
                 database.hint(&Hint::Fleet).await?;
                 self.wake.notify_one();

@@ -21,6 +21,8 @@ pub(crate) struct FleetState {
     pub(crate) members: Vec<FleetHost>,
     /// Shards of each owner.
     pub(crate) owners: BTreeMap<i16, ShardSet>,
+    /// Shards that an operator moved to each host.
+    pub(crate) pinned: BTreeMap<i16, ShardSet>,
     /// Shards that were taken over from a host that ended.
     pub(crate) taken_over: ShardSet,
     /// Last change of the catalog.
@@ -46,17 +48,40 @@ impl FleetState {
         self.serving().filter(|host| *host != than).collect()
     }
 
-    /// Returns shards that a host should give to the host with the fewest, so that all have about the same number. None: it has no more
-    /// than its part.
+    /// Returns shards that a host should give to another one: those that an operator moved there, or else so many to the host with the
+    /// fewest that all have about the same number. None: there are none.
     pub(crate) fn excess(&self, host: i16) -> Option<(i16, ShardSet)> {
-        let hosts = self.serving().count();
-        let (to, fewest) =
-            self.others(host).into_iter().map(|other| (other, self.of(other).len())).min_by_key(|(_, len)| *len)?;
+        let others = self.others(host);
         let of_host = self.of(host);
-        let most = SHARDS.div_ceil(hosts.max(1));
-        let excess = of_host.len().saturating_sub(most).min(most.saturating_sub(fewest)).min(GIVEN_AT_ONCE);
-        let given: ShardSet = of_host.iter().take(excess).collect();
-        (!given.is_empty()).then_some((to, given))
+        let pinned = |to: i16| (to, of_host.both(&self.pinned_to(to)).iter().take(GIVEN_AT_ONCE).collect());
+        let pinned = others.iter().map(|to| pinned(*to)).find(|(_, shards): &(i16, ShardSet)| !shards.is_empty());
+        pinned.or_else(|| {
+            let (to, fewest) = others.iter().map(|to| (*to, self.of(*to).len())).min_by_key(|(_, len)| *len)?;
+            let most = self.part();
+            let excess = of_host.len().saturating_sub(most).min(most.saturating_sub(fewest)).min(GIVEN_AT_ONCE);
+            let given: ShardSet = of_host.without(&self.pinned_to(host)).iter().take(excess).collect();
+            (!given.is_empty()).then_some((to, given))
+        })
+    }
+
+    /// Returns the shards that an operator moved to a host.
+    fn pinned_to(&self, host: i16) -> ShardSet {
+        self.pinned.get(&host).copied().unwrap_or_default()
+    }
+
+    /// Returns the number of shards that a host has at most, unless more are pinned to it. The other hosts share what is left.
+    fn part(&self) -> usize {
+        let mut pinned: Vec<usize> = self.serving().map(|host| self.pinned_to(host).len()).collect();
+        pinned.sort_unstable();
+        let mut left = SHARDS;
+        while let Some(most_pinned) = pinned.pop() {
+            let part = left.div_ceil(pinned.len() + 1);
+            if most_pinned <= part {
+                return part;
+            }
+            left -= most_pinned;
+        }
+        SHARDS
     }
 }
 
@@ -90,6 +115,76 @@ mod tests {
         assert_eq!(excess(&[90, 81, 85]), Some((2, 4)));
         assert_eq!(excess(&[86, 85, 85]), None);
         assert_eq!(excess(&[100, 156]), None);
+    }
+
+    fn set(shards: std::ops::Range<u8>) -> ShardSet {
+        shards.collect()
+    }
+
+    #[test]
+    fn a_shard_that_was_moved_by_hand_goes_to_its_host_and_stays_there() {
+        let mut state = fleet(&[128, 128]);
+        state.pinned.insert(2, [5].into_iter().collect());
+        assert_eq!(state.excess(1), Some((2, [5].into_iter().collect())));
+        assert!(state.excess(2).is_none());
+        state.owners = [(1, set(0..128).without(&[5].into_iter().collect())), (2, set(128..255))].into();
+        state.owners.entry(2).or_default().insert(255);
+        state.owners.entry(2).or_default().insert(5);
+        // The other host gets another one instead.
+        assert_eq!(state.excess(2), Some((1, [128].into_iter().collect())));
+        assert!(state.excess(1).is_none());
+    }
+
+    #[test]
+    fn a_shard_of_a_host_that_ended_is_balanced() {
+        let mut state = fleet(&[256, 0]);
+        state.pinned.insert(1, ShardSet::ALL);
+        assert!(state.excess(1).is_none());
+        state.members[0].has_ended = true;
+        assert!(state.excess(2).is_none());
+        state.owners = [(2, ShardSet::ALL)].into();
+        state.members.push(FleetHost { host: 3, has_ended: false, serves: true });
+        assert_eq!(state.excess(2).map(|(to, given)| (to, given.len())), Some((3, 16)));
+        state.members[0].has_ended = false;
+        assert_eq!(state.excess(2), Some((1, set(0..16))), "its host is back");
+    }
+
+    /// Lets every host give until none has anything to give, and returns the numbers of shards.
+    fn settle(mut state: FleetState) -> Vec<usize> {
+        for _ in 0..100 {
+            let hosts: Vec<i16> = state.serving().collect();
+            let mut is_settled = true;
+            for host in hosts {
+                let Some((to, shards)) = state.excess(host) else { continue };
+                is_settled = false;
+                let [from, to] = [(host, state.of(host).without(&shards)), (to, state.of(to).with(&shards))];
+                state.owners.extend([from, to]);
+            }
+            if is_settled {
+                for (host, pinned) in &state.pinned {
+                    assert!(pinned.without(&state.of(*host)).is_empty(), "host {host} has what was moved to it");
+                }
+                return state.owners.values().map(ShardSet::len).collect();
+            }
+        }
+        panic!("shards are given without end: {state:?}");
+    }
+
+    #[test]
+    fn giving_ends_with_equal_numbers_beside_what_is_pinned() {
+        let mut state = fleet(&[256, 0, 0]);
+        assert_eq!(settle(fleet(&[256, 0, 0])), [86, 86, 84]);
+        state.pinned = [(1, set(0..10)), (2, set(10..30)), (3, set(200..201))].into();
+        assert_eq!(settle(state), [86, 84, 86]);
+        let mut state = fleet(&[20, 150, 86]);
+        state.pinned = [(1, set(0..200))].into();
+        assert_eq!(settle(state), [200, 28, 28]);
+        let mut state = fleet(&[100, 100, 56]);
+        state.pinned = [(2, set(0..120)), (3, set(120..240))].into();
+        assert_eq!(settle(state), [16, 120, 120]);
+        let mut state = fleet(&[100, 100, 56]);
+        state.pinned = [(3, ShardSet::ALL)].into();
+        assert_eq!(settle(state), [0, 0, 256]);
     }
 
     #[test]

@@ -8,10 +8,14 @@
 //! Changes are never deleted.
 
 use super::sorted_table::SortedTable;
+use crate::StoreError;
+use crate::activity::AttemptLoad;
+use crate::backend::fleet::{FleetView, LostHost, SharedShard, SharingHost};
 use crate::fleet::{FleetHost, FleetState, LEASE, Registration};
 use crate::ownership::ShardSet;
-use hookloom_model::clock;
+use hookloom_model::clock::{self, now_ms};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Tables of the fleet, which are empty without one.
@@ -21,7 +25,11 @@ pub(super) struct FleetTables {
     /// Epoch of each number that a host ever had.
     epochs: SortedTable<i16, i64>,
     owners: SortedTable<i16, ShardSet>,
+    /// Identities of the hosts that operators moved shards to.
+    pins: SortedTable<u8, u64>,
     taken_over: ShardSet,
+    /// Hosts that were taken over and have not registered again, by identity: their number, and the time in milliseconds since the epoch.
+    lost: SortedTable<u64, (i16, i64)>,
     /// Number of takeovers so far.
     pub(super) takeovers: u64,
     /// Number of transactions of hosts that were taken over, of which there must be none.
@@ -50,6 +58,14 @@ struct HostRow {
     lease_until: Duration,
     /// The last change that is in force there. None: the host has not loaded the catalog.
     generation: Option<i64>,
+    /// Time of the registration, in milliseconds since the epoch.
+    started_at_ms: i64,
+    load: AttemptLoad,
+}
+
+/// Returns a number that is not negative.
+fn int(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or_default()
 }
 
 impl HostRow {
@@ -65,12 +81,15 @@ impl HostRow {
 impl FleetTables {
     /// Registers a host, also one that is registered. Shards that nobody owns become its own.
     pub(super) fn register(&mut self, identity: u64) -> Registration {
-        let known = self.hosts.iter().find(|(_, row)| row.identity == identity).map(|(host, _)| *host);
+        let known = self.number_of(identity);
         let free = || (1..).find(|host| !self.hosts.contains_key(host)).unwrap_or(i16::MAX);
         let host = known.unwrap_or_else(free);
         let epoch = self.raise_epoch(host);
         let lease_until = clock::since_boot() + LEASE;
-        self.hosts.insert_mut(host, HostRow { identity, epoch, lease_until, generation: None });
+        let load = AttemptLoad::default();
+        let row = HostRow { identity, epoch, lease_until, generation: None, started_at_ms: now_ms(), load };
+        self.hosts.insert_mut(host, row);
+        self.lost.remove_mut(&identity);
         self.add(host, ShardSet::ALL.without(&self.owned()));
         Registration { host, epoch }
     }
@@ -92,11 +111,12 @@ impl FleetTables {
     }
 
     /// Renews the lease of a host, unless it has ended or the host was taken over.
-    pub(super) fn renew(&mut self, registration: Registration, generation: Option<i64>) -> bool {
+    pub(super) fn renew(&mut self, registration: Registration, generation: Option<i64>, load: AttemptLoad) -> bool {
         let row = self.hosts.get_mut(&registration.host);
         let Some(row) = row.filter(|row| row.epoch == registration.epoch && row.has_lease()) else { return false };
         row.lease_until = clock::since_boot() + LEASE;
         row.generation = generation;
+        row.load = load;
         true
     }
 
@@ -107,8 +127,15 @@ impl FleetTables {
             has_ended: row.has_ended(),
             serves: row.generation.is_some(),
         });
+        let mut pinned: BTreeMap<i16, ShardSet> = BTreeMap::new();
+        for (shard, identity) in &self.pins {
+            if let Some(host) = self.number_of(*identity) {
+                pinned.entry(host).or_default().insert(*shard);
+            }
+        }
         FleetState {
             members: members.collect(),
+            pinned,
             owners: self.owners.iter().map(|(host, shards)| (*host, *shards)).collect(),
             taken_over: self.taken_over,
             generation: self.generation(),
@@ -124,6 +151,9 @@ impl FleetTables {
         }
         self.raise_epoch(from);
         self.give_all(from);
+        if let Some(row) = self.hosts.get(&from) {
+            self.lost.insert_mut(row.identity, (from, now_ms()));
+        }
         self.hosts.remove_mut(&from);
         self.takeovers += 1;
         true
@@ -140,6 +170,52 @@ impl FleetTables {
             self.move_shards(from, *to, part);
             self.taken_over = self.taken_over.with(&part);
         }
+    }
+
+    fn number_of(&self, identity: u64) -> Option<i16> {
+        self.hosts.iter().find(|(_, row)| row.identity == identity).map(|(host, _)| *host)
+    }
+
+    /// Lets the owner of a shard give it to a host that has a lease. None: to any host.
+    pub(super) fn pin(&mut self, shard: u8, to: Option<i16>) -> Result<(), StoreError> {
+        match to {
+            Some(to) => {
+                let row = self.hosts.get(&to).filter(|row| row.has_lease()).ok_or(StoreError::NotFound("host"))?;
+                self.pins.insert_mut(shard, row.identity);
+            }
+            None => drop(self.pins.remove_mut(&shard)),
+        }
+        Ok(())
+    }
+
+    /// Returns the hosts and shards, as operators see them.
+    pub(super) fn view(&self, own: i16) -> FleetView {
+        let hosts = self.hosts.iter().map(|(number, row)| SharingHost {
+            number: *number,
+            name: row.identity.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms: row.started_at_ms,
+            lease_ms: Some(int(row.lease_until.saturating_sub(clock::since_boot()).as_millis())),
+            has_ended: !row.has_lease(),
+            changes_behind: row.generation.map(|shown| int(self.generation() - shown)),
+            attempts: row.load,
+            is_this: *number == own,
+        });
+        let owner = |shard| self.owners.iter().find(|(_, shards)| shards.has(shard)).map(|(host, _)| *host);
+        let shards = (0..=u8::MAX).map(|shard| {
+            let pin = self.pins.get(&shard);
+            let pinned_to = pin.and_then(|identity| self.number_of(*identity));
+            SharedShard { owner: owner(shard), is_pinned: pin.is_some(), pinned_to }
+        });
+        let lost = self.lost.iter().map(|(identity, (number, lost_at_ms))| LostHost {
+            number: *number,
+            name: identity.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            lost_at_ms: *lost_at_ms,
+        });
+        let mut lost: Vec<LostHost> = lost.collect();
+        lost.sort_by_key(|one| std::cmp::Reverse(one.lost_at_ms));
+        FleetView { hosts: hosts.collect(), shards: shards.collect(), lost }
     }
 
     /// Gives shards of a host to another one that is registered.

@@ -1,8 +1,11 @@
 //! The machine below the backend: memory, which has no faults.
 
 use super::Memory;
+use super::share::record;
+use super::tables::MemoryTables;
 use crate::StoreError;
-use crate::backend::fleet::{FleetBackend, PluginChange};
+use crate::audit::{Actor, AuditAction};
+use crate::backend::fleet::{FleetBackend, FleetView, PluginChange};
 use crate::backend::machine::{DamageReport, MachineBackend};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
@@ -15,6 +18,21 @@ impl FleetBackend for Memory {
             Some(member) => member.in_force().await,
             None => Ok(Vec::new()),
         }
+    }
+
+    async fn fleet(&self) -> Result<Option<FleetView>, StoreError> {
+        let Some(member) = &self.member else { return Ok(None) };
+        let own = member.membership.registration().map_or(0, |registration| registration.host);
+        self.read(|tables| Ok(Some(tables.fleet.view(own)))).await
+    }
+
+    async fn pin_shard(&self, actor: Actor, shard: u8, to: Option<i16>) -> Result<(), StoreError> {
+        let share = self.limits.share;
+        let write = move |tables: &mut MemoryTables| {
+            tables.fleet.pin(shard, to)?;
+            record(tables, &actor, None, &AuditAction::ShardMove { shard, to }, share)
+        };
+        self.write(write, |_, ()| {}).await
     }
 
     fn note_in_force(&self, change: &PluginChange) {

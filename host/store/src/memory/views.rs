@@ -95,6 +95,12 @@ impl MemoryDisk {
         self.tables().fleet.has_two_owners()
     }
 
+    /// Returns true if a shard is not at the host that an operator moved it to, although that host is registered.
+    pub fn has_misplaced_shards(&self) -> bool {
+        let shards = self.tables().fleet.view(0).shards;
+        shards.iter().any(|one| one.pinned_to.is_some() && one.pinned_to != one.owner)
+    }
+
     /// Returns the state of a subscription. None: it was deleted.
     pub fn subscription_state(&self, id: SubscriptionId) -> Option<SubscriptionState> {
         self.tables().subscriptions.get(&id).map(|row| row.subscription.state)

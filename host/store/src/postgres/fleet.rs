@@ -17,6 +17,7 @@ mod in_force;
 mod membership;
 mod registration;
 mod shards;
+mod view;
 
 pub(super) use membership::PostgresFleet;
 #[cfg(test)]

@@ -13,15 +13,17 @@ CREATE TABLE host (
 
 -- Hosts with a lease or a lease that ended and was not taken over. Each renews its lease every second.
 CREATE TABLE hosts (
-  host        int2 PRIMARY KEY,
-  identity    uuid NOT NULL UNIQUE,               -- of the host's data folder
-  epoch       int8 NOT NULL,
-  name        text NOT NULL,
-  version     text NOT NULL,
-  knows       int8 NOT NULL,                      -- the newest schema that its program knows
-  started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-  lease_until timestamptz NOT NULL,
-  generation  int8                                -- the last change that is in force there; null: the host has not loaded the catalog
+  host           int2 PRIMARY KEY,
+  identity       uuid NOT NULL UNIQUE,            -- of the host's data folder
+  epoch          int8 NOT NULL,
+  name           text NOT NULL,
+  version        text NOT NULL,
+  knows          int8 NOT NULL,                   -- the newest schema that its program knows
+  started_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  lease_until    timestamptz NOT NULL,
+  generation     int8,                            -- the last change that is in force there; null: the host has not loaded the catalog
+  attempts_per_s float8 NOT NULL DEFAULT 0,       -- for operators, as of the last renewal
+  under_way      int8 NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20);
 
 -- One row for each number that a host ever had. A transaction of a host begins with an update of its row, so that it waits for a takeover
@@ -36,9 +38,19 @@ CREATE TABLE fences (
 CREATE TABLE shards (
   shard         int2 PRIMARY KEY,
   owner         int2,                             -- null: the next host that registers
-  taken_over_at timestamptz                       -- when it was taken over from a host that may still have had attempts under way
+  taken_over_at timestamptz,                      -- when it was taken over from a host that may still have had attempts under way
+  pinned_to     uuid                              -- identity of the host that an operator moved it to; null: the hosts balance it
 ) WITH (fillfactor = 50);
 INSERT INTO shards (shard) SELECT generate_series(0, 255);
+
+-- Hosts that were taken over and have not registered again, for operators.
+CREATE TABLE lost_hosts (
+  identity uuid PRIMARY KEY,
+  host     int2 NOT NULL,
+  name     text NOT NULL,
+  version  text NOT NULL,
+  lost_at  timestamptz NOT NULL
+);
 
 -- What hosts load again: changes of tenants, credentials, subscriptions and plugins, and deliveries that an operator changed. Each is
 -- written by a transaction that runs alone in the fleet, so the numbers grow in the order of the commits.

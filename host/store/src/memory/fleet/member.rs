@@ -10,6 +10,7 @@
 
 use super::changes;
 use crate::StoreError;
+use crate::activity::AttemptLoad;
 use crate::fleet::{FleetDatabase, FleetState, HINT_PAUSE, Hint, Membership, Registration, Renewal};
 use crate::host_state::HostState;
 use crate::memory::tables::MemoryTables;
@@ -198,8 +199,13 @@ impl FleetDatabase for MemoryMember {
         self.run_statement(|tables| tables.fleet.register(self.identity)).await
     }
 
-    async fn renew(&self, registration: Registration, generation: Option<i64>) -> Result<bool, StoreError> {
-        self.run_statement(|tables| tables.fleet.renew(registration, generation)).await
+    async fn renew(
+        &self,
+        registration: Registration,
+        generation: Option<i64>,
+        load: AttemptLoad,
+    ) -> Result<bool, StoreError> {
+        self.run_statement(|tables| tables.fleet.renew(registration, generation, load)).await
     }
 
     async fn read(&self) -> Result<FleetState, StoreError> {

@@ -5,8 +5,10 @@
 
 use super::super::Postgres;
 use super::super::connection::Connection;
+use super::view;
 use crate::StoreError;
-use crate::backend::fleet::{FleetBackend, PluginChange};
+use crate::audit::Actor;
+use crate::backend::fleet::{FleetBackend, FleetView, PluginChange};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::clock;
@@ -39,6 +41,14 @@ impl FleetBackend for Postgres {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_AGAIN[1]);
         }
+    }
+
+    async fn fleet(&self) -> Result<Option<FleetView>, StoreError> {
+        view::fleet(self).await.map(Some)
+    }
+
+    async fn pin_shard(&self, actor: Actor, shard: u8, to: Option<i16>) -> Result<(), StoreError> {
+        view::pin_shard(self, actor, shard, to).await
     }
 
     fn note_in_force(&self, change: &PluginChange) {

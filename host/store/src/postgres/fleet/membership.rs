@@ -6,6 +6,7 @@ use super::hints::{self, Listener};
 use super::registration::{self, HostIdentity};
 use super::shards;
 use crate::StoreError;
+use crate::activity::AttemptLoad;
 use crate::fleet::{FleetDatabase, FleetState, HINT_PAUSE, Hint, Membership, POLL, Registration, Renewal};
 use crate::host_state::HostState;
 use crate::ownership::ShardSet;
@@ -48,8 +49,13 @@ impl FleetDatabase for FleetConnection<'_> {
         Ok(registration)
     }
 
-    async fn renew(&self, registration: Registration, generation: Option<i64>) -> Result<bool, StoreError> {
-        let renewed = registration::renew(self.connection, registration, generation);
+    async fn renew(
+        &self,
+        registration: Registration,
+        generation: Option<i64>,
+        load: AttemptLoad,
+    ) -> Result<bool, StoreError> {
+        let renewed = registration::renew(self.connection, registration, generation, load);
         self.connection.transaction(&begin_unflushed(), renewed).await
     }
 

@@ -8,7 +8,8 @@ use super::super::members;
 use super::super::rows::int;
 use super::super::schema::{self, KnownSchemas};
 use crate::StoreError;
-use crate::fleet::{LEASE, Registration};
+use crate::activity::AttemptLoad;
+use crate::fleet::{LEASE, Registration, machine_name};
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
@@ -43,8 +44,7 @@ impl HostIdentity {
                 id
             }
         };
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(HostIdentity { id, name })
+        Ok(HostIdentity { id, name: machine_name() })
     }
 }
 
@@ -88,12 +88,13 @@ pub(in super::super) async fn register(
     let params: super::super::sql_param::SqlParams<'_> =
         &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms(), &int(KnownSchemas::OWN.newest())];
     connection.execute(sql, params).await?;
+    connection.execute("DELETE FROM lost_hosts WHERE identity = $1", &[&identity.id]).await?;
     connection.execute("UPDATE shards SET owner = $1 WHERE owner IS NULL", &[&host]).await?;
     connection.batch_execute("COMMIT").await?;
     Ok(Registration { host, epoch })
 }
 
-/// Returns true if a host has a lease. Within a transaction of [`schema::begin`](super::super::schema::begin), no host can start.
+/// Returns true if a host has a lease. Within a transaction of [`schema::begin`], no host can start.
 pub(in super::super) async fn has_members(connection: &Connection) -> Result<bool, StoreError> {
     connection.exists("SELECT 1 FROM hosts WHERE lease_until > clock_timestamp() LIMIT 1", &[]).await
 }
@@ -102,17 +103,21 @@ fn lease_ms() -> f64 {
     LEASE.as_secs_f64() * 1_000.0
 }
 
-/// Renews the lease of a host, and shows the last change that is in force there. Returns false if the lease has ended, or if the host was
-/// taken over.
+/// Renews the lease of a host, and shows the last change that is in force there, and its load. Returns false if the lease has ended, or
+/// if the host was taken over.
 pub(super) async fn renew(
     connection: &Connection,
     registration: Registration,
     generation: Option<i64>,
+    load: AttemptLoad,
 ) -> Result<bool, StoreError> {
-    let sql = "UPDATE hosts SET lease_until = clock_timestamp() + $4 * interval '1 ms', generation = $3
+    let sql = "UPDATE hosts SET lease_until = clock_timestamp() + $4 * interval '1 ms', generation = $3, attempts_per_s = $5, under_way = $6
                WHERE host = $1 AND epoch = $2 AND lease_until > clock_timestamp()";
     let Registration { host, epoch } = registration;
-    Ok(connection.execute(sql, &[&host, &epoch, &generation, &lease_ms()]).await? > 0)
+    let AttemptLoad { per_s, under_way } = load;
+    let params: super::super::sql_param::SqlParams<'_> =
+        &[&host, &epoch, &generation, &lease_ms(), &per_s, &i64::from(under_way)];
+    Ok(connection.execute(sql, params).await? > 0)
 }
 
 /// Takes over from a host whose lease has ended: raises its epoch, after a transaction of its writer that is under way, and gives its
@@ -128,7 +133,11 @@ pub(super) async fn take_over(connection: &Connection, by: Registration, from: i
     }
     connection.execute("UPDATE fences SET epoch = epoch + 1 WHERE host = $1", &[&from]).await?;
     give_all(connection, from).await?;
-    connection.execute("DELETE FROM hosts WHERE host = $1", &[&from]).await?;
+    connection.execute("DELETE FROM lost_hosts WHERE lost_at < clock_timestamp() - interval '7 days'", &[]).await?;
+    let sql = "WITH lost AS (DELETE FROM hosts WHERE host = $1 RETURNING identity, host, name, version)
+               INSERT INTO lost_hosts SELECT *, clock_timestamp() FROM lost
+               ON CONFLICT (identity) DO UPDATE SET host = EXCLUDED.host, lost_at = EXCLUDED.lost_at";
+    connection.execute(sql, &[&from]).await?;
     connection.batch_execute("COMMIT").await?;
     Ok(true)
 }

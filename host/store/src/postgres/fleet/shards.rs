@@ -15,18 +15,36 @@ pub(super) async fn read(connection: &Connection) -> Result<FleetState, StoreErr
     for row in connection.query(sql, &[]).await? {
         state.members.push(FleetHost { host: row.try_get(0)?, has_ended: row.try_get(1)?, serves: row.try_get(2)? });
     }
-    let sql = "SELECT shard, owner, coalesce(taken_over_at > clock_timestamp() - $1 * interval '1 s', false)
-               FROM shards WHERE owner IS NOT NULL";
+    let sql =
+        "SELECT shard, owner, coalesce(taken_over_at > clock_timestamp() - $1 * interval '1 s', false), pinned.host
+               FROM shards LEFT JOIN hosts pinned ON identity = pinned_to WHERE owner IS NOT NULL";
     for row in connection.query(sql, &[&TAKEN_OVER_S]).await? {
         let Ok(shard) = u8::try_from(row.try_get::<_, i16>(0)?) else { continue };
         state.owners.entry(row.try_get(1)?).or_default().insert(shard);
         if row.try_get(2)? {
             state.taken_over.insert(shard);
         }
+        if let Some(to) = row.try_get(3)? {
+            state.pinned.entry(to).or_default().insert(shard);
+        }
     }
     let sql = "SELECT coalesce(max(generation), 0) FROM fleet_changes";
     state.generation = connection.query_one(sql, &[]).await?.try_get(0)?;
     Ok(state)
+}
+
+/// Lets the owner of a shard give it to a host that has a lease. None: to any host.
+pub(super) async fn pin(connection: &Connection, shard: u8, to: Option<i16>) -> Result<(), StoreError> {
+    let shard = i16::from(shard);
+    let pinned = match to {
+        Some(to) => {
+            let sql = "UPDATE shards SET pinned_to = identity FROM hosts
+                       WHERE shard = $1 AND host = $2 AND lease_until > clock_timestamp()";
+            connection.execute(sql, &[&shard, &to]).await?
+        }
+        None => connection.execute("UPDATE shards SET pinned_to = NULL WHERE shard = $1", &[&shard]).await?,
+    };
+    if pinned == 0 { Err(StoreError::NotFound("host")) } else { Ok(()) }
 }
 
 /// Gives shards of a host to another one, within a transaction of its writer. Does nothing if the host has registered again meanwhile: it

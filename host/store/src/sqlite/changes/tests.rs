@@ -224,6 +224,8 @@ fn of_keys(samples: &Samples) -> Vec<AuditAction<'_>> {
         AuditAction::KeyCreate(key),
         AuditAction::KeyRevoke(key),
         AuditAction::SignInLinkCreate(key),
+        AuditAction::ShardMove { shard: 5, to: Some(2) },
+        AuditAction::ShardMove { shard: 5, to: None },
         AuditAction::SessionSignIn([127, 0, 0, 1].into()),
         AuditAction::IntakeTokenCreate(token),
         AuditAction::IntakeTokenRevoke(token.id),

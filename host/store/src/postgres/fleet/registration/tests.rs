@@ -1,6 +1,7 @@
 //! Tests of registrations, departures and takeovers, without a writer.
 
 use super::*;
+use crate::postgres::fleet::shards;
 use crate::postgres::test_server::TestDatabase;
 
 fn identity(name: &str) -> HostIdentity {
@@ -33,7 +34,8 @@ impl Fleet {
 
     /// Shows that a host serves.
     async fn serve(&self, host: Registration, generation: i64) {
-        assert!(renew(&self.connection, host, Some(generation)).await.expect("renewed"), "it has a lease");
+        let load = AttemptLoad { per_s: 2.5, under_way: 3 };
+        assert!(renew(&self.connection, host, Some(generation), load).await.expect("renewed"), "it has a lease");
     }
 }
 
@@ -85,6 +87,52 @@ async fn a_host_that_stands_still_in_a_renewal_holds_up_no_takeover() {
     let frozen = fleet.database.connect().await;
     frozen.batch_execute(&format!("BEGIN; {LIMITS}; {sql}")).await.expect("a lock on its row");
     assert!(take_over(&fleet.connection, second, first.host).await.expect("taken over"));
+}
+
+#[tokio::test]
+async fn a_host_that_was_taken_over_is_lost_until_it_registers_again() {
+    let fleet = Fleet::new().await;
+    let first = identity("first");
+    let lost = fleet.register(&first).await;
+    let second = fleet.register(&identity("second")).await;
+    fleet.serve(second, 0).await;
+    let lost_hosts = "SELECT count(*) FROM lost_hosts WHERE name = 'first' AND host = 1";
+    for _ in 0..2 {
+        let ends = "UPDATE hosts SET lease_until = clock_timestamp() - interval '1 s' WHERE host = 1";
+        fleet.connection.batch_execute(ends).await.expect("ended");
+        assert!(take_over(&fleet.connection, second, lost.host).await.expect("taken over"));
+        assert_eq!(fleet.number(lost_hosts).await, 1);
+        assert!(!take_over(&fleet.connection, second, lost.host).await.expect("an answer"));
+        assert_eq!(fleet.register(&first).await.host, lost.host);
+        assert_eq!(fleet.number(lost_hosts).await, 0);
+    }
+    leave(&fleet.connection, second).await.expect("left");
+    assert_eq!(fleet.number("SELECT count(*) FROM lost_hosts").await, 0, "a host that leaves is not lost");
+}
+
+#[tokio::test]
+async fn a_shard_is_pinned_to_a_host_with_a_lease_whatever_its_number() {
+    let fleet = Fleet::new().await;
+    let identities = ["first", "second"].map(identity);
+    let first = fleet.register(&identities[0]).await;
+    let second = fleet.register(&identities[1]).await;
+    let pinned = async || shards::read(&fleet.connection).await.expect("read").pinned;
+    shards::pin(&fleet.connection, 5, Some(second.host)).await.expect("pinned");
+    assert_eq!(pinned().await, [(2, [5].into_iter().collect())].into());
+    let unknown = shards::pin(&fleet.connection, 5, Some(7)).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound("host"))), "{unknown:?}");
+    // Both come back, and the one that registers first has the lower number.
+    leave(&fleet.connection, second).await.expect("left");
+    assert_eq!(pinned().await, [].into());
+    leave(&fleet.connection, first).await.expect("left");
+    assert_eq!(fleet.register(&identities[1]).await.host, 1);
+    assert_eq!(pinned().await, [(1, [5].into_iter().collect())].into());
+    let ends = "UPDATE hosts SET lease_until = clock_timestamp() WHERE host = 1";
+    fleet.connection.batch_execute(ends).await.expect("ended");
+    let ended = shards::pin(&fleet.connection, 6, Some(1)).await;
+    assert!(matches!(ended, Err(StoreError::NotFound("host"))), "{ended:?}");
+    shards::pin(&fleet.connection, 5, None).await.expect("released");
+    assert_eq!(pinned().await, [].into());
 }
 
 #[tokio::test]
