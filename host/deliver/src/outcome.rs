@@ -100,7 +100,9 @@ pub(super) async fn record(context: &LaneContext, claim: Claim, record: AttemptR
         if matches!(error, StoreError::Stopped) {
             return;
         }
-        tracing::error!(delivery = %unfinished.delivery().id, error = %hookloom_model::describe(&error), "an outcome could not be recorded; trying again");
+        if !error.is_outage() {
+            tracing::error!(delivery = %unfinished.delivery().id, error = %hookloom_model::describe(&error), "an outcome could not be recorded; trying again");
+        }
         if *stop.borrow() {
             return;
         }
