@@ -19,7 +19,7 @@ pub(crate) use database::{FleetDatabase, Hint, LEASE, Registration};
 pub(crate) use membership::POLL;
 #[cfg(any(test, feature = "memory", feature = "postgres"))]
 pub(crate) use membership::{HINT_PAUSE, Membership, Renewal};
-#[cfg(feature = "postgres")]
+#[cfg(any(test, feature = "postgres"))]
 pub(crate) use report::machine_name;
 pub use report::{FleetReport, HostReport, ShardReport};
 #[cfg(any(test, feature = "memory", feature = "postgres"))]

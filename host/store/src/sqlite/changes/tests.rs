@@ -58,6 +58,9 @@ const ACTIONS: [(&str, bool); 37] = [
     ("tenant.delete", true),
 ];
 
+/// Actions that need several hosts, which a store on SQLite never has. Tests of several hosts take them.
+const OF_SEVERAL_HOSTS: [&str; 1] = ["shard.move"];
+
 #[tokio::test]
 async fn a_change_and_its_entry_are_committed_together_or_not_at_all() {
     let world = AuditedStore::new().await;
@@ -201,7 +204,8 @@ fn no_entry_has_a_secret() {
     actions.push(AuditAction::TenantUpdate { before: &tenant, after: &tenant });
     actions.push(AuditAction::TenantDelete(&contents));
     let texts: BTreeSet<&str> = actions.iter().map(AuditAction::as_str).collect();
-    assert_eq!(texts, ACTIONS.into_iter().map(|(action, _)| action).collect(), "every action is tried");
+    let tried = ACTIONS.into_iter().map(|(action, _)| action).chain(OF_SEVERAL_HOSTS);
+    assert_eq!(texts, tried.collect(), "every action is tried");
     for action in &actions {
         let states = serde_json::to_string(&action.states()).expect("JSON");
         let entry = format!("{} {} {states}", action.as_str(), action.subject());
