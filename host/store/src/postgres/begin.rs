@@ -98,7 +98,7 @@ fn follow_clock(sent_ms: i64, server_ms: i64) {
 
 /// Returns how far the server is ahead if that was not known or is wrong. `between`: the least and the most that an answer allows. An
 /// answer that took long allows much and changes nothing, so the clock of this host does not go back and forth with the load of the server.
-/// What is corrected becomes the least, with which this host is not ahead of the server.
+/// The corrected difference is the least, with which this host is not ahead of the server.
 fn corrected(known_ms: Option<i64>, [least_ms, most_ms]: [i64; 2]) -> Option<i64> {
     let is_right = known_ms.is_some_and(|known_ms| (least_ms..=most_ms).contains(&known_ms));
     (!is_right).then_some(least_ms)
