@@ -62,14 +62,19 @@ async fn a_commit_whose_answer_was_lost_is_found_in_the_database() {
     let database = TestDatabase::new().await;
     let proxy = Proxy::start(&database.socket_folder(), COMMIT_ALONE);
     let (store, _store_events) = open(&proxy.url(&database), &database.master_key()).await.expect("a store");
+    check_lost_commits(&store, &proxy).await;
+}
+
+/// Loses the answer to a commit, and then a commit.
+async fn check_lost_commits(store: &Store, proxy: &Proxy) {
     proxy.lose_next_commit(Loss::Answer);
-    create(&store, "a").await.expect("it was committed");
-    assert!(shows(&store, "a"));
+    create(store, "a").await.expect("it was committed");
+    assert!(shows(store, "a"));
     proxy.lose_next_commit(Loss::Request);
-    let written = create(&store, "b").await;
+    let written = create(store, "b").await;
     assert!(matches!(written, Err(StoreError::Unavailable)), "{written:?}");
-    assert!(!shows(&store, "b"));
-    create(&store, "b").await.expect("nothing of it was written before");
+    assert!(!shows(store, "b"));
+    create(store, "b").await.expect("nothing of it was written before");
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! Poolers before the server. The conformance suite runs behind one in transaction mode as well.
 
-use super::{create, open, shows};
+use super::{check_lost_commits, create, open};
 use crate::StoreError;
 use crate::postgres::connection::{self, Connection};
 use crate::postgres::test_server::TestDatabase;
-use crate::postgres::tests::proxy::{COMMIT_ALONE, Loss, Proxy};
+use crate::postgres::tests::proxy::{COMMIT_ALONE, Proxy};
 
 async fn connect(url: &str) -> Connection {
     Connection::open(&connection::config(url).expect("a URL")).await.expect("a connection")
@@ -82,11 +82,5 @@ async fn a_commit_whose_answer_was_lost_behind_a_pooler_is_found_in_the_database
     let proxy = Proxy::start(&pooler.folder, COMMIT_ALONE);
     let url = format!("{} pooler=transaction", proxy.url(&database));
     let (store, _store_events) = open(&url, &database.master_key()).await.expect("a store");
-    proxy.lose_next_commit(Loss::Answer);
-    create(&store, "a").await.expect("it was committed");
-    assert!(shows(&store, "a"));
-    proxy.lose_next_commit(Loss::Request);
-    let written = create(&store, "b").await;
-    assert!(matches!(written, Err(StoreError::Unavailable)), "{written:?}");
-    create(&store, "b").await.expect("nothing of it was written before");
+    check_lost_commits(&store, &proxy).await;
 }
