@@ -16,8 +16,8 @@ pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     [component, &section].concat()
 }
 
-/// Measures the row batch alternately on two hosts, one with little and one with much data, so that other load affects both.
-async fn in_turns(
+/// Measures requests of 100 events alternately on two hosts, so that other load affects both.
+pub(crate) async fn in_turns(
     args: &Args,
     (little, much): (&Host, &Host),
     receivers: (&Receiver, &Receiver),
@@ -32,7 +32,7 @@ async fn in_turns(
 }
 
 /// The figures differ by a few percent, which three rounds do not show.
-const ROUNDS_MIN: usize = 5;
+pub(crate) const ROUNDS_MIN: usize = 5;
 
 /// Measures the batch row with a backlog.
 pub(crate) async fn backlog(name: &'static str, args: &Args) -> Result<Row, Failure> {

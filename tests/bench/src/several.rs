@@ -6,6 +6,7 @@
 
 use crate::database::Database;
 use crate::host::{Host, batch, event};
+use crate::many::ROUNDS_MIN;
 use crate::measure::{COUNT, bare, end_to_end, latency, rate};
 use crate::processes::cpu_s;
 use crate::receiver::Receiver;
@@ -26,9 +27,6 @@ pub(crate) const NAMES: [&str; 8] = [
     "pg-snapshot",
     "pg-backlog",
 ];
-
-/// The figures differ by a few percent, which three rounds do not show.
-const ROUNDS_MIN: usize = 5;
 
 /// Measures a row.
 pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Failure> {
@@ -237,12 +235,7 @@ async fn beside_a_backlog(name: &'static str, args: &Args) -> Result<Row, Failur
         host.subscription(&receiver.url, json!({})).await?;
         end_to_end(host, &receiver, 1_000, 100).await?;
     }
-    let mut floors = Vec::new();
-    let mut figures = Vec::new();
-    for _ in 0..args.rounds.max(ROUNDS_MIN) {
-        floors.push(end_to_end(&little, &receiver, COUNT, 100).await?);
-        figures.push(end_to_end(&much, &receiver, COUNT, 100).await?);
-    }
+    let [floors, figures] = many::in_turns(args, (&little, &much), (&receiver, &receiver)).await?;
     let bare = bare(&receiver, COUNT).await?;
     Ok(Row {
         name,
