@@ -19,7 +19,7 @@ async fn nobody_takes_over_from_hosts_that_lost_the_database_as_well() {
     trial.endpoint.delay(Duration::from_millis(20));
     trial.more_accepted(20).await;
     let owners = trial.fleet.owners().await;
-    let all: Vec<String> = (0..9).map(|number| format!("plain{number}")).collect();
+    let all = trial.names();
     let mut times = Vec::new();
     for round in 0..rounds(OUTAGES.len()) {
         let lasts = OUTAGES[round % OUTAGES.len()];

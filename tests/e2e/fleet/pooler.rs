@@ -52,14 +52,8 @@ async fn nothing_is_lost_behind_a_pooler_when_hosts_end_or_stand_still() {
 #[tokio::test]
 async fn the_end_of_the_pooler_is_an_outage_of_the_database() {
     let fleet = Fleet::start_behind_pooler(HOSTS, CONNECTIONS).await;
-    let mut trial = Trial::of(fleet).await;
-    let all: Vec<String> = (0..6).map(|number| format!("plain{number}")).collect();
-    for (number, name) in all.iter().enumerate() {
-        trial.subscribe(number % HOSTS, name, json!({})).await;
-    }
-    trial.send(Duration::from_millis(400));
-    trial.endpoint.delay(Duration::from_millis(20));
-    trial.more_accepted(20).await;
+    let mut trial = Trial::with(fleet, 6, Duration::from_millis(400)).await;
+    let all = trial.names();
     let owners = trial.fleet.owners().await;
     let mut times = Vec::new();
     for lasts in [Duration::from_secs(1), Duration::from_secs(7)] {

@@ -29,12 +29,6 @@ async fn connected(trial: &Trial) -> Option<Client> {
     Some(client)
 }
 
-/// Waits until each subscription goes on. Returns how long it took.
-async fn all_go_on(trial: &Trial, since: Duration) -> Vec<Duration> {
-    let all: Vec<String> = (0..SUBSCRIPTIONS).map(|number| format!("plain{number}")).collect();
-    trial.goes_on(&all, since).await
-}
-
 #[tokio::test]
 async fn a_full_disk_of_the_server_refuses_events_and_loses_none() {
     // The log of the server stays small, so that it needs space soon.
@@ -52,7 +46,7 @@ async fn a_full_disk_of_the_server_refuses_events_and_loses_none() {
         trial.fleet.server.disk().empty();
         let emptied_at = trial.now();
         trial.fleet.server.ready_again().await;
-        times.extend(all_go_on(&trial, emptied_at).await);
+        times.extend(trial.goes_on(&trial.names(), emptied_at).await);
         trial.more_accepted(20).await;
     }
     print_times("a subscription goes on after the disk has space", times);
@@ -80,7 +74,7 @@ async fn a_server_without_connections_refuses_events_and_loses_none() {
         tokio::time::sleep(Duration::from_secs(6)).await;
         drop((first, others));
         let free_at = trial.now();
-        times.extend(all_go_on(&trial, free_at).await);
+        times.extend(trial.goes_on(&trial.names(), free_at).await);
         trial.fleet.spread().await;
         trial.more_accepted(20).await;
     }
@@ -95,9 +89,8 @@ async fn a_snapshot_that_is_held_delays_nothing() {
         let holder = connected(&trial).await.expect("a connection");
         holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM deliveries").await.unwrap();
         trial.more_accepted(100).await;
-        let all: Vec<String> = (0..SUBSCRIPTIONS).map(|number| format!("plain{number}")).collect();
         let accepted_at = trial.now();
-        let silent = trial.goes_on(&all, accepted_at).await;
+        let silent = trial.goes_on(&trial.names(), accepted_at).await;
         assert!(silent.iter().all(|one| *one < Duration::from_secs(2)), "{silent:?}");
     }
     let records = trial.finish("a held snapshot").await;

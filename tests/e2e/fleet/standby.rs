@@ -31,8 +31,7 @@ async fn nothing_is_lost_when_a_synchronous_standby_is_promoted() {
         standby.promote().await;
         let promoted_at = trial.now();
         trial.fleet.server = standby;
-        let all: Vec<String> = (0..SUBSCRIPTIONS).map(|number| format!("plain{number}")).collect();
-        times.extend(trial.goes_on(&all, promoted_at).await);
+        times.extend(trial.goes_on(&trial.names(), promoted_at).await);
         trial.more_accepted(30).await;
         trial.fleet.spread().await;
         trial.finish("a promoted standby").await;

@@ -64,6 +64,11 @@ impl Trial {
         }
     }
 
+    /// Returns the names of all subscriptions.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.records.subscriptions.iter().map(|one| one.name.clone()).collect()
+    }
+
     /// Starts senders, each of which sends an event in every interval.
     pub(super) fn send(&mut self, every: Duration) {
         self.traffic = Some(Traffic::start(self.began, self.fleet.urls.clone(), every));
