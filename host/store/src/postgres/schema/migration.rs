@@ -98,7 +98,7 @@ pub(in super::super) async fn bring_up(
     }
 }
 
-/// Result of a transaction of [`bring_up`].
+/// Result of [`step`].
 struct Stepped {
     /// Schema before.
     found: usize,
@@ -112,30 +112,32 @@ async fn in_transaction(
     progress: &mut (impl FnMut(MigrationStep) + Send),
 ) -> Result<Stepped, StoreError> {
     begin(connection).await?;
-    let found = found(connection).await?;
-    found.require(known)?;
-    let done = match known.0.get(found.number) {
-        Some(next) => {
-            progress(MigrationStep::Begins(found.number + 1));
-            run(connection, known, &found, *next).await?;
-            false
-        }
-        None => true,
-    };
+    let stepped = step(connection, known, progress).await?;
     connection.batch_execute("COMMIT").await?;
-    Ok(Stepped { found: found.number, done })
+    Ok(stepped)
 }
 
 /// Brings a database to the newest schema within the transaction of the caller, which began by [`begin`].
 pub(in super::super) async fn migrate(connection: &Connection) -> Result<(), StoreError> {
     require_server(connection).await?;
-    let known = KnownSchemas::OWN;
-    loop {
-        let found = found(connection).await?;
-        found.require(known)?;
-        let Some(next) = known.0.get(found.number) else { return Ok(()) };
+    while !step(connection, KnownSchemas::OWN, &mut |_| {}).await?.done {}
+    Ok(())
+}
+
+/// Runs the next migration, if there is one, within the transaction of the caller.
+async fn step(
+    connection: &Connection,
+    known: KnownSchemas,
+    progress: &mut (impl FnMut(MigrationStep) + Send),
+) -> Result<Stepped, StoreError> {
+    let found = found(connection).await?;
+    found.require(known)?;
+    let next = known.0.get(found.number);
+    if let Some(next) = next {
+        progress(MigrationStep::Begins(found.number + 1));
         run(connection, known, &found, *next).await?;
     }
+    Ok(Stepped { found: found.number, done: next.is_none() })
 }
 
 /// Runs the migration after a schema.
