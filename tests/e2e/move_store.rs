@@ -260,6 +260,9 @@ async fn a_move_that_is_refused_changes_nothing() {
     check("postgres://u:hunter2@127.0.0.1:1/d", &["127.0.0.1:1"]).await;
     check("mysql://u:hunter2@127.0.0.1/d", &["--to", "postgres://USER"]).await;
     check("", &["--to", "setting store"]).await;
+    let store = format!("store={url}");
+    let refused = hookloom(&["serve", "--listen", "127.0.0.1:0", "--set", &store], &data).await;
+    assert!(!refused.is_ok && refused.err.contains("has a store in hookloom.db: move it"), "{}", refused.err);
     // A database that a host uses, and one that a host has used.
     let other = Host::with().set(&format!("store={url}")).start().await;
     check(&url, &["in use by a host"]).await;

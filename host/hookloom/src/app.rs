@@ -20,6 +20,7 @@ use crate::telemetry::Telemetry;
 use crate::url_path::{PublicUrl, UrlPath};
 use hookloom_egress::{ClientError, Clients};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -35,6 +36,15 @@ pub enum AppError {
     /// The store could not be opened.
     #[error("the store does not open")]
     Store(#[from] StoreError),
+    /// The host is to run on another database than the one in its data folder, which would never be delivered from.
+    #[error(
+        "the setting store names another database, but {} has a store in {SQLITE_FILE}: move it with hookloom move-store, or rename the file to begin without what it has",
+        folder.display()
+    )]
+    NotMoved {
+        /// Data folder.
+        folder: PathBuf,
+    },
     /// The plugin runtime could not be started.
     #[error("the plugin runtime does not start")]
     Plugins(#[from] PluginError),
@@ -244,7 +254,7 @@ struct OpenStore {
 }
 
 /// Opens the store: the database that the settings name, or SQLite in the data folder.
-async fn open_store(config: &Config) -> Result<OpenStore, StoreError> {
+async fn open_store(config: &Config) -> Result<OpenStore, AppError> {
     let limits = store_limits(config);
     let Some(url) = config.store.postgres() else {
         let (store, events) = Store::open_with(&config.data_dir, limits)?;
@@ -253,10 +263,7 @@ async fn open_store(config: &Config) -> Result<OpenStore, StoreError> {
     // The master key, the compiled plugins and the record of calls belong to one host.
     let folder = FolderLock::take(&config.data_dir)?;
     if config.data_dir.join(SQLITE_FILE).exists() {
-        tracing::warn!(
-            data_dir = %config.data_dir.display(),
-            "the data folder has a SQLite database, which is not used: the setting store names another one"
-        );
+        return Err(AppError::NotMoved { folder: config.data_dir.clone() });
     }
     let (store, events) = Store::open_postgres(url, &config.data_dir.join(MASTER_KEY), limits).await?;
     Ok(OpenStore { store, events, folder: Some(folder) })
