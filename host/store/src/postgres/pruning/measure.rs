@@ -1,10 +1,11 @@
-//! Costs of pruning: time, and what it writes to the server's log.
+//! Costs of pruning, and of the vacuum after it: time, and what they write to the server's log.
 //!
 //! # Limits
-//! Nothing is flushed, and no vacuum runs, which would cost as much again.
+//! Nothing is flushed. Everything that is stored is deleted and is in the cache of the server.
 
 use crate::postgres::test_server::TestDatabase;
 use crate::{Actor, TenantChange};
+use hookloom_model::clock::{instant, since};
 use hookloom_model::subscription::TenantId;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ async fn pruning_by_rows() {
     let connection = database.connect().await;
     connection.batch_execute(&fill()).await.expect("filled");
     connection.batch_execute("CHECKPOINT").await.expect("done");
+    let size =
+        "SELECT sum(pg_total_relation_size(c))::int8 FROM unnest(ARRAY['events', 'deliveries_ended']::regclass[]) c";
+    let size: i64 = connection.query_one(size, &[]).await.expect("a size").get(0);
+    println!("stored for each event with its delivery: {} bytes", size / i64::from(EVENTS));
     let position = "SELECT pg_current_wal_insert_lsn()::text";
     let from: String = connection.query_one(position, &[]).await.expect("a position").get(0);
     let mut after = None;
@@ -55,5 +60,10 @@ async fn pruning_by_rows() {
     println!(
         "{pruned} events in {steps} steps: {took:.2?} in transactions that are alone ({each:.1} µs each), {bytes} bytes of the log"
     );
+    let begun = instant();
+    connection.batch_execute("VACUUM (TRUNCATE off) events, deliveries, attempts").await.expect("vacuumed");
+    let vacuum = since(begun);
+    let all_bytes: i64 = connection.query_one(sql, &[&from]).await.expect("a number").get(0);
+    println!("vacuum beside other work: {vacuum:.2?}, {} bytes of the log", all_bytes - bytes);
     assert_eq!(pruned, u64::from(EVENTS));
 }
