@@ -56,7 +56,7 @@ pub(crate) async fn make_backlog(host: &Host, receiver: &Receiver, wanted: usize
     host.ask(Method::POST, &format!("/subscriptions/{resting}/pause"), pause).await?;
     let mut made = 0;
     while made < wanted {
-        let count = (wanted - made).min(5_000);
+        let count = (wanted - made).min(4_000);
         let events =
             String::from_utf8(batch(made as u64, count as u64).to_vec())?.replace("Contact is", "Opportunity is");
         host.ask(Method::POST, "/events", events).await?;
