@@ -11,14 +11,19 @@ use super::{CopiedRows, MoveStep, Mover};
 use crate::StoreError;
 use crate::postgres::ChangedRows;
 use crate::sqlite::JOURNALED;
+use hookloom_model::clock;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Number of changes in a round below which the host is asked to end.
 const FEW_CHANGES: u64 = 2_000;
 
-/// Wait between two rounds while the host ends.
-const ROUND_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval at which the lock is tried while the host ends.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Minimum time between two rounds while the host ends, for which an operator may let it run for long: each round leaves versions of the
+/// same rows in the transaction.
+const ROUND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Number of changes that a round has copied, and of those that are left.
 struct RoundDone {
@@ -45,6 +50,7 @@ impl<P: FnMut(MoveStep<'_>)> Mover<'_, P> {
     /// Locks the folder as soon as no host runs. Meanwhile, copies what the host changes.
     async fn lock_after_host(&mut self) -> Result<(), StoreError> {
         let mut asked = String::new();
+        let mut copied_at = clock::instant();
         loop {
             match self.source.as_mut().ok_or(StoreError::Stopped)?.lock() {
                 Ok(()) => return Ok(()),
@@ -55,8 +61,11 @@ impl<P: FnMut(MoveStep<'_>)> Mover<'_, P> {
                 Err(StoreError::Locked { .. }) => {}
                 Err(error) => return Err(error),
             }
-            self.round().await?;
-            tokio::time::sleep(ROUND_INTERVAL).await;
+            if clock::since(copied_at) >= ROUND_INTERVAL {
+                self.round().await?;
+                copied_at = clock::instant();
+            }
+            tokio::time::sleep(LOCK_INTERVAL).await;
         }
     }
 
