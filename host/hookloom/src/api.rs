@@ -288,6 +288,6 @@ async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl In
     }
     let damage = state.operations.store.damage(None);
     crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
-    crate::telemetry::fleet(state.operations.store.fleet().await?.gauges());
+    crate::telemetry::fleet(state.operations.store.fleet_gauges().await?);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
 }

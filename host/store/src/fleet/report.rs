@@ -44,18 +44,18 @@ pub struct FleetReport {
     pub lost: Vec<LostHost>,
 }
 
-impl FleetReport {
+impl FleetView {
     /// Returns what is shown as metrics of this host.
-    pub fn gauges(&self) -> FleetGauges {
-        let own = self.hosts.iter().find(|one| one.host.is_this);
-        let live: Vec<i16> = self.hosts.iter().filter(|one| !one.host.has_ended).map(|one| one.host.number).collect();
-        let is_owned = |one: &&ShardReport| one.shard.owner.is_some_and(|owner| live.contains(&owner));
+    fn gauges(&self) -> FleetGauges {
+        let own = self.hosts.iter().find(|one| one.is_this);
+        let live: Vec<i16> = self.hosts.iter().filter(|one| !one.has_ended).map(|one| one.number).collect();
+        let is_owned = |one: &&SharedShard| one.owner.is_some_and(|owner| live.contains(&owner));
         FleetGauges {
             hosts: live.len(),
-            shards: own.map_or(0, |own| own.shards),
+            shards: own.map_or(0, |own| self.shards.iter().filter(|one| one.owner == Some(own.number)).count()),
             shards_without_host: self.shards.len() - self.shards.iter().filter(is_owned).count(),
-            changes_behind: own.and_then(|own| own.host.changes_behind),
-            lease_left: own.and_then(|own| own.host.lease_ms).map(Duration::from_millis),
+            changes_behind: own.and_then(|own| own.changes_behind),
+            lease_left: own.and_then(|own| own.lease_ms).map(Duration::from_millis),
         }
     }
 }
@@ -63,8 +63,7 @@ impl FleetReport {
 impl Store {
     /// Returns the hosts that share the database, with the load of each. A host that is alone returns itself.
     pub async fn fleet(&self) -> Result<FleetReport, StoreError> {
-        let view = self.backend.fleet().await?;
-        let FleetView { mut hosts, shards, lost } = view.unwrap_or_else(|| self.view_of_one());
+        let FleetView { mut hosts, shards, lost } = self.fleet_view().await?;
         let shards = self.load_of(shards);
         if let Some(own) = hosts.iter_mut().find(|one| one.is_this) {
             own.attempts = self.state.activity.load();
@@ -79,6 +78,15 @@ impl Store {
             }
         });
         Ok(FleetReport { hosts: hosts.collect(), lost, shards })
+    }
+
+    /// Returns what metrics show of the hosts, without a look at all subscriptions.
+    pub async fn fleet_gauges(&self) -> Result<FleetGauges, StoreError> {
+        Ok(self.fleet_view().await?.gauges())
+    }
+
+    async fn fleet_view(&self) -> Result<FleetView, StoreError> {
+        Ok(self.backend.fleet().await?.unwrap_or_else(|| self.view_of_one()))
     }
 
     /// Returns the view of a host that has its database for itself.
