@@ -7,12 +7,16 @@ use super::super::connection::Connection;
 use super::super::members;
 use super::super::rows::int;
 use super::super::schema::{self, KnownSchemas};
+use super::super::sql_param::SqlParams;
 use crate::StoreError;
 use crate::activity::AttemptLoad;
 use crate::fleet::{LEASE, Registration, machine_name};
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Condition that a lost host is listed.
+pub(super) const IS_KEPT: &str = "lost_at > clock_timestamp() - interval '7 days'";
 
 /// Identity of a host, which a restart keeps.
 #[derive(Clone, Debug)]
@@ -85,7 +89,7 @@ pub(in super::super) async fn register(
                ON CONFLICT (host) DO UPDATE SET epoch = EXCLUDED.epoch, name = EXCLUDED.name, version = EXCLUDED.version,
                  knows = EXCLUDED.knows, started_at = clock_timestamp(), lease_until = EXCLUDED.lease_until, generation = NULL";
     let version = env!("CARGO_PKG_VERSION");
-    let params: super::super::sql_param::SqlParams<'_> =
+    let params: SqlParams<'_> =
         &[&host, &identity.id, &epoch, &identity.name, &version, &lease_ms(), &int(KnownSchemas::OWN.newest())];
     connection.execute(sql, params).await?;
     connection.execute("DELETE FROM lost_hosts WHERE identity = $1", &[&identity.id]).await?;
@@ -115,8 +119,7 @@ pub(super) async fn renew(
                WHERE host = $1 AND epoch = $2 AND lease_until > clock_timestamp()";
     let Registration { host, epoch } = registration;
     let AttemptLoad { per_s, under_way } = load;
-    let params: super::super::sql_param::SqlParams<'_> =
-        &[&host, &epoch, &generation, &lease_ms(), &per_s, &i64::from(under_way)];
+    let params: SqlParams<'_> = &[&host, &epoch, &generation, &lease_ms(), &per_s, &i64::from(under_way)];
     Ok(connection.execute(sql, params).await? > 0)
 }
 
@@ -133,7 +136,7 @@ pub(super) async fn take_over(connection: &Connection, by: Registration, from: i
     }
     connection.execute("UPDATE fences SET epoch = epoch + 1 WHERE host = $1", &[&from]).await?;
     give_all(connection, from).await?;
-    connection.execute("DELETE FROM lost_hosts WHERE lost_at < clock_timestamp() - interval '7 days'", &[]).await?;
+    connection.execute(&format!("DELETE FROM lost_hosts WHERE NOT {IS_KEPT}"), &[]).await?;
     let sql = "WITH lost AS (DELETE FROM hosts WHERE host = $1 RETURNING identity, host, name, version)
                INSERT INTO lost_hosts SELECT *, clock_timestamp() FROM lost
                ON CONFLICT (identity) DO UPDATE SET host = EXCLUDED.host, lost_at = EXCLUDED.lost_at";

@@ -3,6 +3,7 @@
 use super::super::Postgres;
 use super::super::connection::Connection;
 use super::super::rows::number;
+use super::registration::IS_KEPT;
 use super::shards;
 use crate::StoreError;
 use crate::activity::AttemptLoad;
@@ -22,8 +23,7 @@ const SHARDS: &str = "SELECT owner, pinned_to IS NOT NULL, host
   FROM shards LEFT JOIN hosts ON identity = pinned_to ORDER BY shard";
 
 /// A host that has registered since has no row.
-const LOST: &str = "SELECT host, name, version, (extract(epoch FROM lost_at) * 1000)::int8
-  FROM lost_hosts WHERE lost_at > clock_timestamp() - interval '7 days' ORDER BY lost_at DESC";
+const LOST: &str = "SELECT host, name, version, (extract(epoch FROM lost_at) * 1000)::int8 FROM lost_hosts";
 
 fn host(row: &Row, own: i16) -> Result<SharingHost, StoreError> {
     let host: i16 = row.try_get(0)?;
@@ -59,7 +59,7 @@ fn lost(row: &Row) -> Result<LostHost, StoreError> {
 async fn read(connection: &Connection, own: i16) -> Result<FleetView, StoreError> {
     let hosts = connection.query(HOSTS, &[]).await?;
     let shards = connection.query(SHARDS, &[]).await?;
-    let gone = connection.query(LOST, &[]).await?;
+    let gone = connection.query(&format!("{LOST} WHERE {IS_KEPT} ORDER BY lost_at DESC"), &[]).await?;
     Ok(FleetView {
         hosts: hosts.iter().map(|row| host(row, own)).collect::<Result<_, _>>()?,
         shards: shards.iter().map(shard).collect::<Result<_, _>>()?,
