@@ -254,3 +254,11 @@ impl Drop for Fleet {
 fn log_of(folder: &TempDir) -> String {
     std::fs::read_to_string(folder.path().join("log")).unwrap_or_default()
 }
+
+/// Runs `hookloom fleet` against a host. Returns what it printed, or its error.
+pub(super) fn run_fleet(host: &Host, arguments: &[&str]) -> Result<String, String> {
+    let options = ["--url", &host.url, "--key", ADMIN_KEY];
+    let output = std::process::Command::new(program()).arg("fleet").args(arguments).args(options).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    if output.status.success() { Ok(out) } else { Err(err) }
+}

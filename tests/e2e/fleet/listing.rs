@@ -1,19 +1,10 @@
 //! Every host lists the hosts that share its database, by REST, command and page, and shows them as metrics.
 
-use super::hosts::Fleet;
-use crate::harness::{ADMIN_KEY, Host, Visitor, program, until};
+use super::hosts::{Fleet, run_fleet};
+use crate::harness::{Host, Visitor, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::process::Command;
-
-/// Runs `hookloom fleet`, which must succeed.
-fn run_fleet(host: &Host, arguments: &[&str]) -> String {
-    let options = ["--url", &host.url, "--key", ADMIN_KEY];
-    let output = Command::new(program()).arg("fleet").args(arguments).args(options).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn states(fleet: &Value) -> Vec<(i64, &str, u64)> {
     let hosts = fleet["hosts"].as_array().unwrap().iter();
@@ -64,7 +55,7 @@ async fn the_hosts_are_listed_with_what_they_own() {
         assert!(metrics["lease_left_seconds"] > 0.0 && metrics["lease_left_seconds"] <= 5.0, "{metrics:?}");
         assert!(metrics["lease_renewal_seconds_count"] > 0.0, "{metrics:?}");
     }
-    let text = run_fleet(fleet.host(0), &[]);
+    let text = run_fleet(fleet.host(0), &[]).unwrap();
     let rows: Vec<&str> = text.lines().collect();
     assert!(rows.len() == 4 && rows[0].starts_with("host   version"), "{text}");
     assert!(rows[1].starts_with("   1*") && rows[2].starts_with("   2 ") && rows[2].contains("serving"), "{text}");
@@ -81,7 +72,7 @@ async fn the_hosts_are_listed_with_what_they_own() {
     })
     .await;
     assert_eq!(host.get("/v1/fleet").await["lost"][0]["number"], 2);
-    assert!(run_fleet(host, &[]).contains("lost at "));
+    assert!(run_fleet(host, &[]).unwrap().contains("lost at "));
     assert!(Visitor::admin(host).await.see("/fleet").await.contains("Lost hosts"));
     let metrics = fleet_metrics(host).await;
     assert_eq!(["hosts", "shards", "takeovers_total"].map(|name| metrics[name]), [1.0, 256.0, 1.0]);
@@ -95,7 +86,7 @@ async fn a_host_with_sqlite_is_alone() {
     assert_eq!(states(&seen), [(1, "serving", 256)]);
     assert_eq!((&seen["hosts"][0]["lease_ms"], &seen["hosts"][0]["subscriptions"]), (&Value::Null, &json!(1)));
     assert!(seen["shards"].as_array().unwrap().iter().all(|one| one["host"] == 1));
-    let rows = run_fleet(&host, &[]);
+    let rows = run_fleet(&host, &[]).unwrap();
     assert!(rows.lines().count() == 3 && rows.contains("serving      256"), "{rows}");
     let mut visitor = Visitor::admin(&host).await;
     let page = visitor.see("/fleet").await;

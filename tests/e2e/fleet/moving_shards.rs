@@ -1,10 +1,10 @@
 //! Shards that an operator moves: nothing is sent twice, and they stay where they were moved to.
 
+use super::hosts::run_fleet;
 use super::trial::Trial;
-use crate::harness::{ADMIN_KEY, Host, Visitor, program, until};
+use crate::harness::{Host, Visitor, until};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::process::Command;
 use std::time::Duration;
 
 async fn move_to(host: &Host, shard: u8, to: impl Into<Value>) -> Value {
@@ -66,19 +66,14 @@ async fn shards_are_moved_by_command_and_page() {
     let trial = Trial::start(2).await;
     let host = trial.fleet.host(0);
     let shard = trial.fleet.owners().await[&1][3];
-    let run = |arguments: &[&str]| {
-        let options = ["--url", &host.url, "--key", ADMIN_KEY];
-        let output = Command::new(program()).arg("fleet").args(arguments).args(options).output().unwrap();
-        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-        if output.status.success() { out } else { err }
-    };
+    let run = |arguments: &[&str]| run_fleet(host, arguments).unwrap();
     let text = shard.to_string();
     let said = run(&["move", &text, "2"]);
     assert!(said.contains(&format!("shard {shard}")) && said.contains("host 2"), "{said}");
     settled(&trial, shard, 2).await;
     assert!(run(&[]).contains(&format!("shard {shard} was moved to host 2")));
     assert_eq!(run(&["move", &text, "2"]), format!("shard {shard} is at host 2, which keeps it\n"));
-    assert!(run(&["move", &text, "9"]).contains("no host with the number 9 runs"));
+    assert!(run_fleet(host, &["move", &text, "9"]).unwrap_err().contains("no host with the number 9 runs"));
     assert_eq!(run(&["release", &text]), format!("the hosts balance shard {shard}\n"));
     assert!(!run(&[]).contains("was moved"));
     let mut visitor = Visitor::admin(host).await;
