@@ -83,7 +83,8 @@ pub(crate) struct Claims {
 const SUBSCRIPTIONS_KEPT: usize = 1_024;
 
 impl Claims {
-    /// Claims a delivery, if this host owns its subscription. No reader can have found it: it is new, and its transaction is not committed.
+    /// Claims a delivery, if this host owns its subscription. Otherwise the caller sends its owner a hint, without which the owner would find
+    /// it late. No reader can have found it: it is new, and its transaction is not committed.
     pub(crate) fn claim_new(&self, delivery: DueDelivery) -> Option<Claim> {
         let lane = self.lane(delivery.subscription);
         let period = self.owned_period(&lane, delivery.subscription)?;

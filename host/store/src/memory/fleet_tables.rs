@@ -287,3 +287,6 @@ impl FleetTables {
         self.owners.values().fold(ShardSet::default(), |all, of_host| all.with(of_host))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Tests of what a host may own after it has registered.
 
 use super::*;
+use crate::ownership::shard_of;
 
 #[test]
 fn a_host_owns_nothing_before_it_has_loaded_the_changes_that_did_not_wait_for_it() {
@@ -61,4 +62,24 @@ fn what_was_read_before_shards_were_given_is_not_owned() {
     membership.current.lock().given = given;
     assert!(membership.follow(&fleet, registration));
     assert_eq!(membership.host.claims.ownership.shards(), ShardSet::ALL.without(&given));
+}
+
+#[test]
+fn a_shard_is_owned_again_when_the_claims_of_the_earlier_ownership_have_ended() {
+    let membership = Membership::new(Arc::new(HostState::new().0));
+    let claims = &membership.host.claims;
+    let registration = Registration { host: 1, epoch: 1 };
+    membership.registered(registration);
+    let fleet = FleetState { owners: [(1, ShardSet::ALL)].into(), ..FleetState::default() };
+    assert!(membership.follow(&fleet, registration));
+    let delivery = crate::claims::tests::any_delivery();
+    let shard: ShardSet = [shard_of(delivery.subscription)].into_iter().collect();
+    let claim = claims.claim_new(delivery).expect("it is owned");
+    // The shard was given away and came back, while an attempt was under way here.
+    claims.disown(shard);
+    assert!(!membership.follow(&fleet, registration), "an attempt of the earlier ownership may be under way");
+    assert_eq!(claims.ownership.shards(), ShardSet::ALL.without(&shard));
+    drop(claim);
+    assert!(membership.follow(&fleet, registration));
+    assert_eq!(claims.ownership.shards(), ShardSet::ALL);
 }
