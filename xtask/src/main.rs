@@ -60,7 +60,8 @@ cargo xtask sim [--seeds N] [--seed S] [--hosts N]
                            simulate the dispatcher: many seeds with progress, or one with its history; with up to N hosts that
                            share a database
 cargo xtask mutations [NAME]
-                           break the host in small ways, and count the seeds in which the simulation finds each
+                           break the host in small ways, and count the seeds in which the simulation finds each,
+                           or run the unit test that must fail
 cargo xtask bench [--row R]  measure how fast it is, each figure beside its floor, and print a table;
                            --postgres measures hosts on PostgreSQL;
                            --growth FILE measures how it grows, and draws it;

@@ -1,12 +1,13 @@
-//! Mutations of the host, each of which the simulation must find: `cargo xtask mutations`.
+//! Mutations of the host, each of which the simulation or a unit test must find: `cargo xtask mutations`.
 //!
 //! A mutation replaces one text of one file by another. They are applied to a copy of the last commit, one after the other, and the
-//! simulation runs until a seed fails.
+//! simulation runs until a seed fails, or the unit test that is named beside the mutation runs and must fail.
 
 mod fleet;
+mod unit_tests;
 
 use crate::{Failure, cargo, root, run as run_command, say};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Small change of the host that breaks a guarantee.
@@ -16,17 +17,24 @@ struct Mutation {
     file: &'static str,
     old: &'static str,
     new: &'static str,
-    /// Maximum number of hosts that share the database in the simulation. None: one host has it for itself.
-    hosts: Option<u8>,
+    check: Check,
+}
+
+/// Check that must fail with a mutation.
+enum Check {
+    /// Simulation, with the maximum number of hosts that share the database. None: one host has it for itself.
+    Simulation { hosts: Option<u8> },
+    /// Unit test of the store, by its path in the crate.
+    UnitTest(&'static str),
 }
 
 const fn mutation(name: &'static str, file: &'static str, old: &'static str, new: &'static str) -> Mutation {
-    Mutation { name, file, old, new, hosts: None }
+    Mutation { name, file, old, new, check: Check::Simulation { hosts: None } }
 }
 
 /// Returns the mutations of one host and of a fleet.
 fn all() -> impl Iterator<Item = &'static Mutation> {
-    MUTATIONS.iter().chain(&fleet::MUTATIONS)
+    MUTATIONS.iter().chain(&fleet::MUTATIONS).chain(&unit_tests::MUTATIONS)
 }
 
 const MEMORY: &str = "host/store/src/memory.rs";
@@ -252,13 +260,13 @@ const SOUND: &str = " seeds are sound";
 
 /// Result of a mutation.
 enum Outcome {
-    /// A seed fails.
-    Found { seed: u32, violation: String },
-    /// Number of seeds of which none fails.
-    Missed(u32),
+    /// A seed or the unit test fails.
+    Found { by: String, violation: String },
+    /// Seeds or unit test that do not fail.
+    Missed(String),
 }
 
-/// Applies each mutation whose name contains `filter` to a copy of the last commit, and runs the simulation on it.
+/// Applies each mutation whose name contains `filter` to a copy of the last commit, and runs its check.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let filter = arguments.first().map_or("", String::as_str);
     let copy = root().join("target/mutations");
@@ -268,8 +276,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     for one in all().filter(|one| one.name.contains(filter)) {
         let found = try_one(&copy, one);
         let text = match &found {
-            Ok(Outcome::Found { seed, violation }) => format!("seed {seed:>4}: {violation}"),
-            Ok(Outcome::Missed(seeds)) => format!("NOT FOUND in {seeds} seeds"),
+            Ok(Outcome::Found { by, violation }) => format!("{by:>9}: {violation}"),
+            Ok(Outcome::Missed(by)) => format!("NOT FOUND by {by}"),
             Err(failure) => format!("NOT FOUND: {failure}"),
         };
         say(&format!("{:<75} {text}", one.name));
@@ -293,7 +301,7 @@ fn remove(copy: &Path) {
     }
 }
 
-/// Builds and runs the simulation with one mutation.
+/// Runs the check of one mutation.
 fn try_one(copy: &Path, one: &Mutation) -> Result<Outcome, Failure> {
     let path = copy.join(one.file);
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -301,14 +309,9 @@ fn try_one(copy: &Path, one: &Mutation) -> Result<Outcome, Failure> {
         return Err(format!("its text is not once in {}", one.file));
     }
     write(&path, &text.replace(one.old, one.new))?;
-    let built = cargo()
-        .current_dir(copy)
-        .env("CARGO_TARGET_DIR", root().join("target"))
-        .args(["build", "--quiet", "-p", "hookloom-sim"])
-        .status();
-    let found = match built {
-        Ok(status) if status.success() => simulate(&root().join("target/debug/hookloom-sim"), one.hosts),
-        _ => Err("it does not compile".to_owned()),
+    let found = match one.check {
+        Check::Simulation { hosts } => build_and_simulate(copy, hosts),
+        Check::UnitTest(test) => unit_tests::run(copy, test),
     };
     write(&path, &text)?;
     found
@@ -318,7 +321,19 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn simulate(program: &PathBuf, hosts: Option<u8>) -> Result<Outcome, Failure> {
+fn build_and_simulate(copy: &Path, hosts: Option<u8>) -> Result<Outcome, Failure> {
+    let built = cargo()
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        .args(["build", "--quiet", "-p", "hookloom-sim"])
+        .status();
+    if !built.is_ok_and(|status| status.success()) {
+        return Err("it does not compile".to_owned());
+    }
+    simulate(&root().join("target/debug/hookloom-sim"), hosts)
+}
+
+fn simulate(program: &Path, hosts: Option<u8>) -> Result<Outcome, Failure> {
     let mut simulation = Command::new(program);
     simulation.args(["--whole", "--seeds", &SEEDS.to_string(), "--time-max-s", &TIME_MAX_S.to_string()]);
     if let Some(hosts) = hosts {
@@ -333,11 +348,11 @@ fn simulate(program: &PathBuf, hosts: Option<u8>) -> Result<Outcome, Failure> {
 fn outcome_of(text: &str) -> Result<Outcome, Failure> {
     for line in text.lines() {
         let failed = line.strip_prefix("seed ").and_then(|line| line.split_once(FAILS));
-        if let Some((Ok(seed), violation)) = failed.map(|(seed, violation)| (seed.parse(), violation)) {
-            return Ok(Outcome::Found { seed, violation: violation.to_owned() });
+        if let Some((Ok(seed), violation)) = failed.map(|(seed, violation)| (seed.parse::<u32>(), violation)) {
+            return Ok(Outcome::Found { by: format!("seed {seed}"), violation: violation.to_owned() });
         }
-        if let Some(Ok(seeds)) = line.split_once(SOUND).map(|(seeds, _)| seeds.parse()) {
-            return Ok(Outcome::Missed(seeds));
+        if let Some(Ok(seeds)) = line.split_once(SOUND).map(|(seeds, _)| seeds.parse::<u32>()) {
+            return Ok(Outcome::Missed(format!("{seeds} seeds")));
         }
     }
     Err(format!("the simulation ended without a result: {text:?}"))
@@ -350,9 +365,11 @@ mod tests {
     #[test]
     fn a_mutation_is_missed_if_the_seeds_that_were_run_are_sound() {
         let missed = outcome_of("412 seeds are sound, with 67000 attempts, in 600.1 s: 41 seeds a minute\n");
-        assert!(matches!(missed, Ok(Outcome::Missed(412))));
+        assert!(matches!(missed, Ok(Outcome::Missed(by)) if by == "412 seeds"));
         let found = outcome_of("seed 7 fails: it does not end\n\nfaults of the database: none\n");
-        assert!(matches!(found, Ok(Outcome::Found { seed: 7, violation }) if violation == "it does not end"));
+        assert!(
+            matches!(found, Ok(Outcome::Found { by, violation }) if by == "seed 7" && violation == "it does not end")
+        );
         assert!(outcome_of("").is_err());
     }
 
