@@ -104,7 +104,7 @@ async fn a_key_does_what_its_scopes_say() {
             (Method::GET, "./ledger", ""),
             (Method::GET, "./keys", ""),
             (Method::GET, "/v1/tenants", ""),
-            (Method::PATCH, "/v1/tenants/default", "{\"extra_event_names\":{}}"),
+            (Method::PATCH, "/v1/tenants/default", "{\"event_types\":{}}"),
         ] {
             statuses.push(host.ask_as(key, method, path, body.to_owned()).await.status);
         }

@@ -88,7 +88,7 @@ async fn an_extra_event_name_is_accepted_once_an_admin_lists_it() {
     assert_eq!((text(&kept, "body"), &kept["truncated"]), (deleted.as_str(), &json!(false)));
     let again = format!("./rejected-requests/{id}/resubmit");
     problem(&host.ask(Method::POST, &again, "").await, 422, "unknown-event-name", "Contact is Deleted");
-    let change = json!({"extra_event_names": {"Contact is Deleted": "Contact"}});
+    let change = json!({"event_types": {"Contact is Deleted": {"module": "Contact"}}});
     host.ask(Method::PATCH, "/v1/tenants/default", change.to_string()).await.ok();
     assert_eq!(host.ask(Method::POST, &again, "").await.status, 202);
     assert_eq!(host.get("./rejected-requests").await, json!([]));

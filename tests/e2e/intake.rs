@@ -173,7 +173,7 @@ async fn a_compressed_event_is_submitted_once_its_name_is_allowed() {
     let path = address(&host).await;
     let (status, answer) = send(&host, &path, Some("gzip"), gzip(event("Contact is Deleted", 9).as_bytes())).await;
     assert_eq!(status, 422, "{answer}");
-    let change = json!({"extra_event_names": {"Contact is Deleted": "Contact"}});
+    let change = json!({"event_types": {"Contact is Deleted": {"module": "Contact"}}});
     host.ask(Method::PATCH, "/v1/tenants/default", change.to_string()).await.ok();
     let again = format!("./rejected-requests/{}/resubmit", text(&answer, "rejected_request"));
     let accepted = host.ask(Method::POST, &again, "").await;

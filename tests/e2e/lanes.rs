@@ -176,9 +176,9 @@ async fn a_disabled_subscription_causes_a_host_event() {
     // No sender may send such an event, or use its name.
     let forged = host.ask(Method::POST, "./events", received.to_string()).await;
     assert_eq!(forged.status, 422, "{}", forged.text);
-    let names = json!({"extra_event_names": {"Subscription is Disabled": "Subscription"}});
+    let names = json!({"event_types": {"Subscription is Disabled": {"module": "Subscription"}}});
     let refused = host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await;
-    assert!(refused.status == 422 && refused.text.contains("made by the host only"), "{}", refused.text);
+    assert!(refused.status == 422 && refused.text.contains("an event name of the host"), "{}", refused.text);
     host.ledger().await;
 }
 

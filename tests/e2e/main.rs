@@ -23,6 +23,7 @@ mod data_folder;
 mod documents;
 mod durability;
 mod entities;
+mod event_types;
 mod faults;
 mod first_start;
 mod fleet;

@@ -108,7 +108,7 @@ async fn a_rejected_request_is_accepted_once_and_a_token_replaced_once() {
     let host = Host::start().await;
     let token = host.post("./intake-tokens", &json!({})).await;
     let rejected = host.ask_as("", Method::POST, text(&token, "path"), event("Contact is Deleted", 1)).await;
-    let names = json!({"extra_event_names": {"Contact is Deleted": "Contact"}});
+    let names = json!({"event_types": {"Contact is Deleted": {"module": "Contact"}}});
     host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await.ok();
     let path = format!("./rejected-requests/{}/resubmit", text(&rejected.json, "rejected_request"));
     let accepted = join_all((0..8).map(|_| host.ask(Method::POST, &path, ""))).await;

@@ -44,7 +44,7 @@ async fn host_with_examples() -> Host {
 }
 
 async fn with_examples(host: Host) -> Host {
-    let names = json!({"extra_event_names": {"Contact is Deleted": "Contact", "Opportunity is Deleted": "Deal"}});
+    let names = json!({"event_types": {"Contact is Deleted": {"module": "Contact"}, "Opportunity is Deleted": {"module": "Deal"}}});
     host.ask(Method::PATCH, "/v1/tenants/default", names.to_string()).await.ok();
     for plugin in PLUGINS.into_iter().chain(HISTORIANS) {
         host.plugin(plugin, example(plugin)).await;

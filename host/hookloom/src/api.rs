@@ -14,6 +14,7 @@ mod cookies;
 mod deliveries;
 mod document;
 mod encoding;
+mod event_types;
 mod events;
 mod examples;
 mod exchange;
@@ -123,11 +124,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(metrics))
         .routes(routes!(fleet::get))
         .routes(routes!(fleet::move_shard))
-        .routes(routes!(tenants::list, tenants::create))
-        .routes(routes!(tenants::get, tenants::update, tenants::delete))
-        .routes(routes!(tenants::ledger))
-        .routes(routes!(tenants::usage))
-        .routes(routes!(tenants::deletion))
+        .merge(tenant_surface())
         .routes(routes!(access::list_admin_keys, access::create_admin_key))
         .routes(routes!(access::revoke_admin_key))
         .routes(routes!(access::list_keys, access::create_key))
@@ -171,6 +168,18 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .merge(events)
         .merge(uploads)
         .routes(routes!(vendor::receive))
+}
+
+/// Returns the routes of tenants and of what they accept.
+fn tenant_surface() -> OpenApiRouter<Arc<ApiState>> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::list, tenants::create))
+        .routes(routes!(tenants::get, tenants::update, tenants::delete))
+        .routes(routes!(tenants::ledger))
+        .routes(routes!(tenants::usage))
+        .routes(routes!(tenants::deletion))
+        .routes(routes!(event_types::list))
+        .routes(routes!(event_types::get, event_types::put, event_types::delete))
 }
 
 /// Returns the router of all routes.

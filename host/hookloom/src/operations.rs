@@ -13,6 +13,7 @@ mod bins;
 mod changes;
 mod deliveries;
 mod dry_run;
+mod event_types;
 mod events;
 mod explain;
 mod fleet;
@@ -37,6 +38,7 @@ pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, Rep
 pub(crate) use changes::ChangePage;
 pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};
 pub(crate) use dry_run::DryRun;
+pub(crate) use event_types::{EVENTS_COUNTED, EventOrigin, EventTypeBody};
 pub(crate) use events::{AcceptedBody, EventBody, EventPage};
 pub(crate) use explain::Explanation;
 pub(crate) use fleet::{FleetBody, HostBody, LostHostBody, ShardBody, ShardWrite};

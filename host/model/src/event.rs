@@ -53,13 +53,23 @@ impl Module {
     }
 }
 
-/// Event names that Agile CRM sends. Other names are accepted only if a tenant lists them.
+/// Event names that Agile CRM sends. Other names are accepted only if a tenant has an event type of this
+/// name.
 pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
     ("Contact is Created", Module::Contact),
     ("Contact is Updated", Module::Contact),
     ("Opportunity is Created", Module::Deal),
     ("Opportunity is Updated", Module::Deal),
 ];
+
+/// Event names of the host's own events, which are of the module `Subscription`.
+pub const HOST_EVENT_NAMES: [&str; 2] = [SUBSCRIPTION_DISABLED, SUBSCRIPTION_PAUSED];
+
+/// Name of the event that the host makes when it disables a subscription.
+pub const SUBSCRIPTION_DISABLED: &str = "Subscription is Disabled";
+
+/// Name of the event that the host makes when it pauses a subscription.
+pub const SUBSCRIPTION_PAUSED: &str = "Subscription is Paused";
 
 /// Sample event of each vendor module, from the vendor's guide, for dry runs and tests.
 pub const SAMPLES: [(Module, &str); 2] = [

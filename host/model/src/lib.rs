@@ -10,7 +10,7 @@
 //!
 //! # Reading order
 //!
-//! [`ids`]; [`event`]; [`subscription`] with [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with [`retry`]; and
+//! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with [`retry`]; and
 //! the contents of a request, [`signature`] and [`headers`].
 
 pub mod access;
@@ -21,6 +21,7 @@ pub mod clock;
 pub mod delivery;
 pub mod diff;
 pub mod event;
+pub mod event_type;
 pub mod figures;
 pub mod headers;
 pub mod ids;

@@ -6,6 +6,7 @@
 use crate::address::Egress;
 use crate::chain::Chain;
 use crate::event::Module;
+use crate::event_type::EventTypes;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
@@ -25,8 +26,8 @@ use url::Url;
 pub struct Tenant {
     /// Id of the tenant.
     pub id: TenantId,
-    /// Accepted event names besides the vendor's four, with the module of each.
-    pub extra_event_names: BTreeMap<String, Module>,
+    /// Event types of the tenant's own.
+    pub event_types: EventTypes,
     /// Limits of plugin calls, lower than the host's maxima.
     pub limits_max: BTreeMap<String, u64>,
     /// Address ranges that the tenant may call, within those of the host.

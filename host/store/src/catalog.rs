@@ -233,7 +233,7 @@ impl Catalog {
     /// Returns the module of an event name in this tenant. None: the tenant does not accept the name.
     pub fn module_of(&self, tenant: &TenantId, event_name: &str) -> Option<Module> {
         let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == event_name).map(|(_, module)| *module);
-        vendors.or_else(|| self.tenant(tenant)?.extra_event_names.get(event_name).copied())
+        vendors.or_else(|| self.tenant(tenant)?.event_types.get(event_name).map(|one| one.module))
     }
 
     pub(crate) fn put_tenant(&self, tenant: Tenant) {

@@ -3,6 +3,7 @@
 use crate::folder_fault::FolderFault;
 use crate::usage::{Usage, grouped};
 use crate::vault::VaultError;
+use hookloom_model::event_type::EventTypeError;
 use hookloom_model::plural::counted;
 use hookloom_model::subscription::SubscriptionId;
 use std::error::Error;
@@ -217,6 +218,9 @@ pub enum StoreError {
     /// The thing does not exist in this tenant.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// The tenant's event types do not fit.
+    #[error("the event types do not fit")]
+    EventTypes(#[from] EventTypeError),
     /// Another edit came first.
     #[error("another edit was made at the same time")]
     Edited,

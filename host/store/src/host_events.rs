@@ -6,18 +6,17 @@
 
 use crate::backend::intake::NewEvent;
 use bytes::Bytes;
-use hookloom_model::event::Module;
+use hookloom_model::event::{Module, SUBSCRIPTION_DISABLED, SUBSCRIPTION_PAUSED};
 use hookloom_model::subscription::{Subscription, SubscriptionState};
 use serde_json::json;
 
 /// Returns `Subscription is Disabled` or `Subscription is Paused`. None: the subscription is active.
 pub(crate) fn state_change(subscription: &Subscription) -> Option<NewEvent> {
-    let state = match subscription.state {
-        SubscriptionState::Disabled => "Disabled",
-        SubscriptionState::Paused => "Paused",
+    let name = match subscription.state {
+        SubscriptionState::Disabled => SUBSCRIPTION_DISABLED,
+        SubscriptionState::Paused => SUBSCRIPTION_PAUSED,
         SubscriptionState::Active => return None,
     };
-    let name = format!("Subscription is {state}");
     let payload = json!({
         "eventName": name,
         "eventData": {
@@ -30,7 +29,7 @@ pub(crate) fn state_change(subscription: &Subscription) -> Option<NewEvent> {
         }
     });
     Some(NewEvent {
-        name,
+        name: name.to_owned(),
         module: Module::Subscription,
         entity_id: Some(subscription.id.to_string()),
         payload: Bytes::from(payload.to_string()),

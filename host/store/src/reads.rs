@@ -1,7 +1,9 @@
 //! Reads of events, deliveries, ledgers and the log of changes, and the state of the machine, as the backend has them.
 
 use crate::backend::changes::Change;
-use crate::backend::deliveries::{DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger};
+use crate::backend::deliveries::{
+    DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount,
+};
 use crate::backend::machine::DamageReport;
 use crate::{Store, StoreError};
 use delegate::delegate;
@@ -66,6 +68,9 @@ impl Store {
                 subscriptions: Vec<SubscriptionId>,
                 limit: usize,
             ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError>;
+
+            /// Counts the newest `limit` events by name. The names are sorted.
+            pub async fn name_counts(&self, tenant: TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError>;
 
             /// Returns the numbers of pending deliveries of a tenant by subscription, without zeros. Does not read the database.
             pub fn pending(&self, tenant: &TenantId) -> HashMap<SubscriptionId, u64>;

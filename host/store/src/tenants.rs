@@ -7,6 +7,7 @@ use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::address::Egress;
 use hookloom_model::clock::now_ms;
+use hookloom_model::event_type::EventTypes;
 use hookloom_model::subscription::{Tenant, TenantId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ impl Store {
     pub async fn create_tenant(&self, actor: Actor, id: TenantId, change: TenantChange) -> Result<Tenant, StoreError> {
         let blank = Tenant {
             id,
-            extra_event_names: BTreeMap::new(),
+            event_types: EventTypes::default(),
             limits_max: BTreeMap::new(),
             egress: Egress::default(),
             created_at_ms: now_ms(),
         };
-        self.backend.create_tenant(actor, change.apply(blank)).await
+        self.backend.create_tenant(actor, change.apply(blank)?).await
     }
 
     delegate! {

@@ -94,11 +94,12 @@ fn spell_out(value: &mut Value) {
 }
 
 /// Bodies that may be sent as they were read, and the schemas of their answers.
-const READ_BACK: [(&str, &str); 4] = [
+const READ_BACK: [(&str, &str); 5] = [
     ("SubscriptionWrite", "SubscriptionBody"),
     ("BinSettings", "BinBody"),
     ("RolloutWrite", "RolloutBody"),
     ("TenantWrite", "TenantBody"),
+    ("EventType", "EventTypeBody"),
 ];
 
 fn complete_schemas(mut schemas: Map<String, Value>) -> Map<String, Value> {

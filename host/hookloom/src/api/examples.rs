@@ -56,7 +56,11 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "redrive_subscription" => json!({"states": ["dead"], "from_ms": AT_MS, "preview": true}),
         "replay_to_subscription" => json!({"from_ms": AT_MS, "to_ms": AT_MS + 3_600_000, "preview": true}),
         "rotate_signing_secret" => json!({"overlap_s": 86_400}),
-        "create_tenant" => json!({"id": "acme", "extra_event_names": {"Task is Created": "Contact"}}),
+        "create_tenant" => json!({"id": "acme", "event_types": {"Task is Created": {"module": "Contact"}}}),
+        "put_event_type" => json!({
+            "module": "Deal", "description": "A support ticket was opened.",
+            "schema": {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}},
+        }),
         "update_tenant" => json!({"limits_max": {"cpu_ms": 20}}),
         "create_key" => json!({"scopes": ["send"], "label": "billing service"}),
         "create_admin_key" => json!({"label": "on-call"}),
@@ -102,7 +106,7 @@ pub(super) fn schema(name: &str) -> Option<Value> {
             "used_at_ms": null,
         }),
         "TenantBody" => json!({
-            "id": "acme", "extra_event_names": {}, "limits_max": {}, "egress": {"deny": [], "only": []},
+            "id": "acme", "event_types": {}, "limits_max": {}, "egress": {"deny": [], "only": []},
             "created_at_ms": AT_MS,
         }),
         "Counted" => json!({"deliveries": 17, "preview": true}),

@@ -18,6 +18,7 @@ mod chart;
 mod deliveries;
 mod diff;
 mod docs;
+mod event_types;
 mod fleet;
 mod forms;
 mod live;
@@ -76,6 +77,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/deliveries/{id}", get(deliveries::one))
         .route("/t/{t}/deliveries/{id}/{action}", post(deliveries::act))
         .route("/t/{t}/events/{id}", get(deliveries::event))
+        .route("/t/{t}/event-types", get(event_types::list).post(event_types::put))
+        .route("/t/{t}/event-types/remove", post(event_types::remove))
         .route("/t/{t}/plugins", get(plugins::list))
         .route("/t/{t}/plugins/{name}", get(plugins::one))
         .route("/t/{t}/plugins/{name}/{action}", post(plugins::act))
@@ -228,6 +231,7 @@ impl Frame {
         let pages = [
             ("webhooks", "Webhooks"),
             ("deliveries", "Deliveries"),
+            ("event-types", "Event types"),
             ("plugins", "Plugins"),
             ("bins", "Inspector"),
             ("access", "Access"),

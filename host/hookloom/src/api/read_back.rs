@@ -44,6 +44,7 @@ impl<T: ReadBack> FromRequest<Arc<ApiState>> for Rewrite<T> {
 mod tests {
     use super::super::document;
     use super::*;
+    use crate::event_type::EventType;
     use crate::operations::subscriptions::READ_ONLY;
     use crate::operations::{RolloutWrite, TenantWrite};
     use std::collections::BTreeSet;
@@ -65,6 +66,7 @@ mod tests {
     fn every_field_of_an_answer_can_be_sent_back() {
         check("BinSettings", "BinBody", crate::inspector::BinSettings::READ_ONLY);
         check("RolloutWrite", "RolloutBody", RolloutWrite::READ_ONLY);
+        check("EventType", "EventTypeBody", EventType::READ_ONLY);
         check("TenantWrite", "TenantBody", TenantWrite::READ_ONLY);
         check("SubscriptionWrite", "SubscriptionBody", READ_ONLY);
     }

@@ -73,8 +73,9 @@ impl From<IntakeError> for Problem {
             IntakeError::Store(error) => error.into(),
             IntakeError::CpuPool(error) => error.into(),
             IntakeError::UnknownName { .. } => {
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-event-name", detail)
-                    .remedy("correct the name, or let an admin add it to the tenant's extra_event_names")
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-event-name", detail).remedy(
+                    "correct the name, or add an event type with this name: PUT /v1/tenants/{t}/event-types/{name}",
+                )
             }
             IntakeError::TooMany { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-many-events", detail)
                 .remedy("send several smaller batches"),
@@ -296,7 +297,7 @@ impl Intake<'_> {
 
     fn accepted_names(self, tenant: &TenantId) -> String {
         let extra = self.store.catalog().tenant(tenant);
-        let extra = extra.iter().flat_map(|tenant| tenant.extra_event_names.keys().map(String::as_str));
+        let extra = extra.iter().flat_map(|tenant| tenant.event_types.iter().map(|(name, _)| name));
         let names: Vec<String> =
             VENDOR_EVENT_NAMES.iter().map(|(name, _)| *name).chain(extra).map(|name| format!("{name:?}")).collect();
         names.join(", ")

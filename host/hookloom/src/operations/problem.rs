@@ -5,6 +5,7 @@
 
 use crate::cpu_pool::CpuPoolError;
 use crate::event::EnvelopeError;
+use crate::event_type::EventTypeError;
 use crate::plugin::{CompileError, PLUGINS_MAX, PluginError};
 use crate::plural::counted;
 use crate::request_id;
@@ -142,6 +143,7 @@ impl From<StoreError> for Problem {
                     .remedy("upload the same file again, or another version")
             }
             StoreError::NotFound(what) => Problem::not_found(what),
+            StoreError::EventTypes(error) => event_type_problem("", &error),
             StoreError::InUse { what, by } => in_use(&what, &by),
             StoreError::Edited => Problem::new(StatusCode::CONFLICT, "edited", error.to_string())
                 .remedy("read it again and apply your change to the current version"),
@@ -170,6 +172,23 @@ impl From<StoreError> for Problem {
             }
         }
     }
+}
+
+/// Returns the answer to event types that do not fit. `all`: pointer to the map of all, or empty for the body of one.
+pub(super) fn event_type_problem(all: &str, error: &EventTypeError) -> Problem {
+    let pointer = match error.place() {
+        None => all.to_owned(),
+        Some((name, field)) => {
+            let one = if all.is_empty() { String::new() } else { format!("{all}/{}", pointer_token(name)) };
+            field.map_or(one.clone(), |field| format!("{one}/{field}"))
+        }
+    };
+    Problem::fields(vec![FieldFault { pointer, detail: error.to_string() }])
+}
+
+/// Escapes a member name for a JSON Pointer (RFC 6901, section 3).
+fn pointer_token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 /// Maximum number of subscriptions that a refusal names.
@@ -214,5 +233,26 @@ impl From<PluginError> for Problem {
                     .remedy("try again; the host's log names the cause")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(all: &str, error: &EventTypeError, expected: &str) {
+        assert_eq!(event_type_problem(all, error).errors[0].pointer, expected);
+    }
+
+    #[test]
+    fn the_fault_of_an_event_type_has_its_position() {
+        let module = EventTypeError::Module { name: "a/b~c".to_owned() };
+        check("", &module, "/module");
+        check("/event_types", &module, "/event_types/a~1b~0c/module");
+        let taken = EventTypeError::Taken { name: "x".to_owned(), is_hosts: true };
+        check("", &taken, "");
+        check("/event_types", &taken, "/event_types/x");
+        check("/event_types", &EventTypeError::TooMany, "/event_types");
     }
 }

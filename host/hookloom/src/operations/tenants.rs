@@ -1,10 +1,11 @@
 //! Tenants: creation, settings, figures, and deletion after a confirmation.
 
+use super::problem::event_type_problem;
 use super::{Access, Admin, Operations, Problem, ToRead};
 use crate::address::Egress;
-use crate::event::Module;
+use crate::event_type::{EventType, EventTypes};
 use crate::limits::Limits;
-use crate::store::{Ledger, StoreError, TenantChange, TenantContents, Usage};
+use crate::store::{EventTypesChange, Ledger, StoreError, TenantChange, TenantContents, Usage};
 use crate::subscription::{Tenant, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use utoipa::ToSchema;
 pub(crate) struct TenantBody {
     /// Id of the tenant in paths.
     id: String,
-    /// Accepted event names besides the vendor's four, with the module of each.
-    extra_event_names: BTreeMap<String, Module>,
+    /// Event types of the tenant's own, by event name. `GET …/event-types` has those of the vendor as well, with counts.
+    event_types: BTreeMap<String, EventType>,
     /// Limits of plugin calls, lower than the host's maxima.
     limits_max: BTreeMap<String, u64>,
     /// Address ranges that the tenant may call, within those of the host.
@@ -30,7 +31,7 @@ impl From<&Tenant> for TenantBody {
     fn from(tenant: &Tenant) -> Self {
         TenantBody {
             id: tenant.id.to_string(),
-            extra_event_names: tenant.extra_event_names.clone(),
+            event_types: tenant.event_types.clone().into(),
             limits_max: tenant.limits_max.clone(),
             egress: tenant.egress.clone(),
             created_at_ms: tenant.created_at_ms,
@@ -44,9 +45,9 @@ impl From<&Tenant> for TenantBody {
 pub(crate) struct NewTenant {
     /// 1 to 64 of `a-z`, `0-9` and `-`.
     id: String,
-    /// Accepted event names besides the vendor's four, with the module of each.
+    /// Event types of the tenant's own, by event name: at most 100.
     #[serde(default)]
-    extra_event_names: BTreeMap<String, Module>,
+    event_types: BTreeMap<String, EventType>,
     /// Limits of plugin calls, lower than the host's maxima, such as `{"cpu_ms": 20}`.
     #[serde(default)]
     limits_max: BTreeMap<String, u64>,
@@ -60,7 +61,7 @@ impl NewTenant {
     pub(crate) fn named(id: &TenantId) -> Self {
         NewTenant {
             id: id.to_string(),
-            extra_event_names: BTreeMap::new(),
+            event_types: BTreeMap::new(),
             limits_max: BTreeMap::new(),
             egress: Egress::default(),
         }
@@ -71,8 +72,8 @@ impl NewTenant {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantWrite {
-    /// Accepted event names besides the vendor's four, with the module of each.
-    extra_event_names: Option<BTreeMap<String, Module>>,
+    /// Event types of the tenant's own, instead of those there are. `PUT …/event-types/{name}` adds one.
+    event_types: Option<BTreeMap<String, EventType>>,
     /// Limits of plugin calls, lower than the host's maxima. They apply at once, also to subscriptions with higher limits.
     limits_max: Option<BTreeMap<String, u64>>,
     /// Address ranges that the tenant may call, within those of the host. They apply from the next attempt on.
@@ -89,7 +90,7 @@ impl Operations {
     pub(crate) async fn create_tenant(&self, admin: &Admin, new: NewTenant) -> Result<TenantBody, Problem> {
         let id = TenantId::parse(&new.id).map_err(|detail| Problem::field("/id", detail))?;
         let change = TenantChange {
-            extra_event_names: Some(checked_names(new.extra_event_names)?),
+            event_types: Some(checked_types(new.event_types)?),
             limits_max: Some(checked_limits(new.limits_max)?),
             egress: Some(checked_egress(new.egress)?),
         };
@@ -102,7 +103,7 @@ impl Operations {
         Ok((&*tenant).into())
     }
 
-    /// Changes the accepted event names of a tenant, the limits of its plugins, and its address ranges.
+    /// Changes the event types of a tenant, the limits of its plugins, and its address ranges.
     pub(crate) async fn update_tenant(
         &self,
         admin: &Admin,
@@ -110,7 +111,7 @@ impl Operations {
         change: TenantWrite,
     ) -> Result<TenantBody, Problem> {
         let change = TenantChange {
-            extra_event_names: change.extra_event_names.map(checked_names).transpose()?,
+            event_types: change.event_types.map(checked_types).transpose()?,
             limits_max: change.limits_max.map(checked_limits).transpose()?,
             egress: change.egress.map(checked_egress).transpose()?,
         };
@@ -161,19 +162,9 @@ fn named(id: &str) -> Result<TenantId, Problem> {
     TenantId::parse(id).map_err(|_| Problem::from(StoreError::NotFound("tenant")))
 }
 
-fn checked_names(names: BTreeMap<String, Module>) -> Result<BTreeMap<String, Module>, Problem> {
-    fn fits(name: &str) -> bool {
-        (1..=200).contains(&name.len()) && !name.chars().any(char::is_control)
-    }
-    if names.values().any(|module| *module == Module::Subscription) {
-        let detail = "events of the module Subscription are made by the host only".to_owned();
-        return Err(Problem::field("/extra_event_names", detail));
-    }
-    if names.len() <= 100 && names.keys().all(|name| fits(name)) {
-        Ok(names)
-    } else {
-        Err(Problem::field("/extra_event_names", "at most 100 names of 1 to 200 bytes, without control characters"))
-    }
+fn checked_types(types: BTreeMap<String, EventType>) -> Result<EventTypesChange, Problem> {
+    let checked = EventTypes::try_from(types).map_err(|error| event_type_problem("/event_types", &error))?;
+    Ok(EventTypesChange::All(checked))
 }
 
 /// Maximum number of ranges in each list of a tenant's egress, which are all compared with each dialled address.

@@ -13,6 +13,7 @@ use hookloom_model::chain::Chain;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::event::Module;
+use hookloom_model::event_type::EventTypes;
 use hookloom_model::inspector::BinSettings;
 use hookloom_model::limits::Limits;
 use hookloom_model::retry::RetryPolicy;
@@ -90,7 +91,7 @@ impl<'a> From<TokenAudit<'a>> for AuditState<'a> {
 #[derive(Serialize)]
 pub(crate) struct TenantAudit<'a> {
     id: &'a TenantId,
-    extra_event_names: &'a BTreeMap<String, Module>,
+    event_types: &'a EventTypes,
     limits_max: &'a BTreeMap<String, u64>,
     egress: &'a Egress,
     created_at_ms: i64,
@@ -98,8 +99,8 @@ pub(crate) struct TenantAudit<'a> {
 
 impl<'a> TenantAudit<'a> {
     pub(super) fn of(tenant: &'a Tenant) -> Self {
-        let Tenant { id, extra_event_names, limits_max, egress, created_at_ms } = tenant;
-        TenantAudit { id, extra_event_names, limits_max, egress, created_at_ms: *created_at_ms }
+        let Tenant { id, event_types, limits_max, egress, created_at_ms } = tenant;
+        TenantAudit { id, event_types, limits_max, egress, created_at_ms: *created_at_ms }
     }
 }
 

@@ -106,6 +106,17 @@ pub struct EventSummary {
     pub bytes: u64,
 }
 
+/// Number of events with a name, among the newest ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameCount {
+    /// Event name.
+    pub name: String,
+    /// Number of events.
+    pub events: u64,
+    /// Time of acceptance of the newest one, in milliseconds since the epoch.
+    pub last_received_at_ms: i64,
+}
+
 /// Numbers of pruned deliveries, by the state in which they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pruned {
@@ -202,6 +213,9 @@ pub trait EventBackend: Send + Sync {
         subscriptions: Vec<SubscriptionId>,
         limit: usize,
     ) -> Result<Vec<(Arc<Event>, SubscriptionId)>, StoreError>;
+
+    /// Counts the newest `limit` events by name. The names are sorted.
+    async fn name_counts(&self, tenant: TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError>;
 }
 
 /// Pending deliveries.

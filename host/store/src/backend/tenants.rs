@@ -5,17 +5,38 @@ use crate::audit::Actor;
 use crate::usage::{TenantContents, Usage};
 use async_trait::async_trait;
 use hookloom_model::address::Egress;
-use hookloom_model::event::Module;
+use hookloom_model::event_type::{EventType, EventTypes};
 use hookloom_model::subscription::{Tenant, TenantId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Change of a tenant's settings by an admin. An absent setting stays, or is empty in a new tenant.
+/// Change of a tenant's event types.
+#[derive(Clone, Debug)]
+pub enum EventTypesChange {
+    /// All event types, instead of those there are.
+    All(EventTypes),
+    /// A new event type, or another description of one.
+    Put(String, EventType),
+    /// Name of an event type that is no longer accepted.
+    Remove(String),
+}
+
+impl EventTypesChange {
+    fn apply(self, types: &EventTypes) -> Result<EventTypes, StoreError> {
+        match self {
+            EventTypesChange::All(all) => Ok(all),
+            EventTypesChange::Put(name, one) => Ok(types.with(&name, one)?),
+            EventTypesChange::Remove(name) => types.without(&name).ok_or(StoreError::NotFound("event type")),
+        }
+    }
+}
+
+/// Change of a tenant's settings. An absent setting stays, or is empty in a new tenant.
 #[derive(Debug, Default)]
 pub struct TenantChange {
-    /// Accepted event names besides the vendor's.
-    pub extra_event_names: Option<BTreeMap<String, Module>>,
+    /// Event types of the tenant's own.
+    pub event_types: Option<EventTypesChange>,
     /// Limits of plugin calls, lower than the host's.
     pub limits_max: Option<BTreeMap<String, u64>>,
     /// Allowed and denied addresses.
@@ -23,11 +44,17 @@ pub struct TenantChange {
 }
 
 impl TenantChange {
-    pub(crate) fn apply(self, mut tenant: Tenant) -> Tenant {
-        tenant.extra_event_names = self.extra_event_names.unwrap_or(tenant.extra_event_names);
+    /// Returns the changed tenant.
+    ///
+    /// # Errors
+    /// The event type does not fit, or there is none to remove.
+    pub(crate) fn apply(self, mut tenant: Tenant) -> Result<Tenant, StoreError> {
+        if let Some(change) = self.event_types {
+            tenant.event_types = change.apply(&tenant.event_types)?;
+        }
         tenant.limits_max = self.limits_max.unwrap_or(tenant.limits_max);
         tenant.egress = self.egress.unwrap_or(tenant.egress);
-        tenant
+        Ok(tenant)
     }
 }
 

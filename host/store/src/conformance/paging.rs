@@ -20,6 +20,7 @@ conformance! {
     pages_of_bin_requests_cover_them_once,
     recent_events_are_the_newest_ones,
     the_last_events_of_subscriptions_are_the_newest_ones,
+    the_newest_events_are_counted_by_name,
 }
 
 /// Asserts that pages have these things once, newest first.
@@ -190,6 +191,24 @@ async fn recent_events_are_the_newest_ones(store: &mut TestStore) {
     let all = [3, 2, 1, 0].map(|index: usize| events[index].event);
     assert_eq!(recent(vec![Module::Contact, Module::Deal], 9).await, all);
     assert_eq!(recent(Vec::new(), 9).await, []);
+}
+
+async fn the_newest_events_are_counted_by_name(store: &mut TestStore) {
+    async fn counted(store: &TestStore, limit: usize) -> Vec<(String, u64, i64)> {
+        let counts = store.name_counts(tenant(), limit).await.expect("counts");
+        counts.into_iter().map(|one| (one.name, one.events, one.last_received_at_ms)).collect()
+    }
+    assert_eq!(counted(store, 9).await, []);
+    for event in [contact("1"), event_of(Module::Deal, "1"), contact("2"), contact("1")] {
+        store.take(vec![event]).await;
+    }
+    let events = store.events(tenant(), EventFilter { limit: 9, ..EventFilter::default() }).await.expect("events");
+    let [newest, _, deal, _] = &events[..] else { panic!("four events: {events:?}") };
+    let contacts = |count| (newest.name.clone(), count, newest.received_at_ms);
+    assert_eq!(counted(store, 9).await, [contacts(3), (deal.name.clone(), 1, deal.received_at_ms)]);
+    assert_eq!(counted(store, 2).await, [contacts(2)]);
+    let other = store.add_tenant("u").await;
+    assert_eq!(store.name_counts(other, 9).await.expect("counts"), []);
 }
 
 async fn the_last_events_of_subscriptions_are_the_newest_ones(store: &mut TestStore) {

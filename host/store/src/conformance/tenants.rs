@@ -3,12 +3,14 @@
 use super::test_store::{TestStore, tenant};
 use super::test_values::{again, component, contact, many, operator, record, settings, subscription_of, version};
 use crate::{
-    Actor, Caps, Ledger, NewEvent, Quarantine, Repeatable, StoreError, StoreEvent, StoreLimits, TenantChange, UsageKind,
+    Actor, Caps, EventTypesChange, Ledger, NewEvent, Quarantine, Repeatable, StoreError, StoreEvent, StoreLimits,
+    TenantChange, UsageKind,
 };
 use bytes::Bytes;
 use hookloom_model::access::credential_hash;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::event::Module;
+use hookloom_model::event_type::{EventType, EventTypes};
 use hookloom_model::inspector::{BinSettings, RequestHead};
 use hookloom_model::subscription::TenantId;
 use serde_json::json;
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 
 conformance! {
     a_tenant_keeps_its_settings,
+    event_types_come_and_go_one_by_one,
     the_id_of_a_tenant_is_taken_once,
     the_contents_of_a_tenant_are_counted,
     usage_grows_with_each_kind_and_shrinks_with_its_deletion,
@@ -28,20 +31,51 @@ conformance! {
 }
 
 async fn a_tenant_keeps_its_settings(store: &mut TestStore) {
-    let names = BTreeMap::from([("Ticket is Created".to_owned(), Module::Deal)]);
+    let ticket = EventType { module: Module::Deal, description: "A ticket".to_owned(), schema: None };
+    let types = EventTypes::default().with("Ticket is Created", ticket.clone()).expect("it fits");
     let limits = BTreeMap::from([("cpu_ms".to_owned(), 5)]);
-    let change = TenantChange { extra_event_names: Some(names.clone()), ..TenantChange::default() };
+    let change = types_change(EventTypesChange::All(types.clone()));
     store.update_tenant(operator(), tenant(), change).await.expect("changed");
     let change = TenantChange { limits_max: Some(limits.clone()), ..TenantChange::default() };
     store.update_tenant(operator(), tenant(), change).await.expect("changed");
     for _ in 0..2 {
         let found = store.catalog().tenant(&tenant()).expect("the tenant");
-        assert_eq!((&found.extra_event_names, &found.limits_max), (&names, &limits), "an absent setting stays");
+        assert_eq!((&found.event_types, &found.limits_max), (&types, &limits), "an absent setting stays");
         assert_eq!(store.catalog().module_of(&tenant(), "Ticket is Created"), Some(Module::Deal));
         store.reopen().await;
     }
     let unknown = store.update_tenant(operator(), TenantId("u".into()), TenantChange::default()).await;
     assert!(matches!(unknown, Err(StoreError::NotFound("tenant"))), "{unknown:?}");
+}
+
+fn types_change(change: EventTypesChange) -> TenantChange {
+    TenantChange { event_types: Some(change), ..TenantChange::default() }
+}
+
+async fn event_types_come_and_go_one_by_one(store: &mut TestStore) {
+    fn of(module: Module) -> EventType {
+        EventType { module, description: String::new(), schema: None }
+    }
+    fn put(name: &str, module: Module) -> TenantChange {
+        types_change(EventTypesChange::Put(name.to_owned(), of(module)))
+    }
+    fn remove(name: &str) -> TenantChange {
+        types_change(EventTypesChange::Remove(name.to_owned()))
+    }
+    for change in [put("One", Module::Deal), put("Two", Module::Deal), put("One", Module::Contact), remove("Two")] {
+        store.update_tenant(operator(), tenant(), change).await.expect("changed");
+    }
+    for _ in 0..2 {
+        let found = store.catalog().tenant(&tenant()).expect("the tenant");
+        assert_eq!(found.event_types, EventTypes::default().with("One", of(Module::Contact)).expect("it fits"));
+        assert_eq!(store.catalog().module_of(&tenant(), "One"), Some(Module::Contact));
+        assert_eq!(store.catalog().module_of(&tenant(), "Two"), None);
+        store.reopen().await;
+    }
+    let unknown = store.update_tenant(operator(), tenant(), remove("Two")).await;
+    assert!(matches!(unknown, Err(StoreError::NotFound("event type"))), "{unknown:?}");
+    let taken = store.update_tenant(operator(), tenant(), put("Contact is Created", Module::Deal)).await;
+    assert!(matches!(taken, Err(StoreError::EventTypes(_))), "{taken:?}");
 }
 
 async fn the_id_of_a_tenant_is_taken_once(store: &mut TestStore) {

@@ -5,7 +5,7 @@ use super::tables::{MemoryTables, StoredDelivery, StoredEvent};
 use crate::StoreError;
 use crate::backend::deliveries::{
     BacklogBackend, DeliveryBackend, DeliveryFilter, DeliveryView, EVENTS_SEARCHED, EventBackend, EventFilter,
-    EventSummary, EventView, Ledger, LedgerBackend,
+    EventSummary, EventView, Ledger, LedgerBackend, NameCount,
 };
 use crate::backend::operator_actions::Span;
 use async_trait::async_trait;
@@ -13,7 +13,7 @@ use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState}
 use hookloom_model::event::{Event, EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 #[async_trait]
@@ -88,6 +88,24 @@ impl EventBackend for Memory {
             let newest = tables.events_of(&tenant).rev().take(EVENTS_SEARCHED);
             let found = newest.filter(|(id, row)| modules.contains(&row.event.module) && !tests.contains(id));
             Ok(found.take(limit).map(|(_, row)| row.event.clone()).collect())
+        };
+        self.read(read).await
+    }
+
+    async fn name_counts(&self, tenant: TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError> {
+        let read = |tables: &MemoryTables| {
+            let mut counts: BTreeMap<&str, (u64, i64)> = BTreeMap::new();
+            for (_, row) in tables.events_of(&tenant).rev().take(limit) {
+                let (events, last) = counts.entry(&row.event.name).or_insert((0, i64::MIN));
+                *events += 1;
+                *last = row.event.received_at_ms.max(*last);
+            }
+            let counted = counts.into_iter().map(|(name, (events, last_received_at_ms))| NameCount {
+                name: name.to_owned(),
+                events,
+                last_received_at_ms,
+            });
+            Ok(counted.collect())
         };
         self.read(read).await
     }

@@ -40,7 +40,7 @@ impl TenantBackend for Memory {
     async fn update_tenant(&self, actor: Actor, id: TenantId, change: TenantChange) -> Result<Arc<Tenant>, StoreError> {
         let write = move |tables: &mut MemoryTables| {
             let before = self.state.catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
-            let after = Arc::new(change.apply(Tenant::clone(&before)));
+            let after = Arc::new(change.apply(Tenant::clone(&before))?);
             if let Some(row) = tables.tenants.get_mut(&id) {
                 row.tenant = after.clone();
             }

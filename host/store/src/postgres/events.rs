@@ -12,7 +12,7 @@ use super::conditions::FilteredQuery;
 use super::connection::Connection;
 use super::rows::{EVENT, event_row, int, number, text};
 use crate::StoreError;
-use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary};
+use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary, NameCount};
 use crate::backend::operator_actions::Span;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -86,6 +86,25 @@ impl EventBackend for Postgres {
         });
         read.await
     }
+
+    async fn name_counts(&self, tenant: TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError> {
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { name_counts(connection, &tenant, limit).await })
+        });
+        read.await
+    }
+}
+
+/// Counts the newest events by name.
+async fn name_counts(connection: &Connection, tenant: &TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError> {
+    let sql = "SELECT name, COUNT(*), MAX(received_at_ms)
+               FROM (SELECT name, received_at_ms FROM events WHERE tenant = $1 ORDER BY id DESC LIMIT $2) newest
+               GROUP BY name ORDER BY name COLLATE \"C\"";
+    let rows = connection.query(sql, &[&&*tenant.0, &int(limit)]).await?;
+    let counted = rows.iter().map(|row| {
+        Ok(NameCount { name: row.try_get(0)?, events: number(row, 1)?, last_received_at_ms: row.try_get(2)? })
+    });
+    counted.collect()
 }
 
 /// Returns the events of a filter. Absent conditions are left out, so that the server can use the index of the others.

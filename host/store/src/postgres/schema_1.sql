@@ -107,7 +107,7 @@ CREATE TABLE readiness (
 
 CREATE TABLE tenants (
   id                text COLLATE "C" PRIMARY KEY,
-  extra_event_names text NOT NULL,                -- JSON: {"Contact is Deleted": "Contact"}
+  event_types       text NOT NULL,                -- JSON: {"Contact is Deleted": {"module": "Contact"}}
   limits_max        text NOT NULL,                -- JSON: maxima for plugin calls, such as {"cpu_ms": 20}
   egress            text NOT NULL,                -- JSON: {"deny": ["203.0.113.0/24"], "only": []}
   created_at_ms     int8 NOT NULL,

@@ -20,7 +20,7 @@ impl TenantBackend for Postgres {
             move |tx| {
                 Box::pin(async move {
                     let id = &*new.id.0;
-                    let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms)
+                    let sql = "INSERT INTO tenants (id, event_types, limits_max, egress, created_at_ms)
                                VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
                     let [names, limits, egress] = texts(&new)?;
                     if tx.execute(sql, &[&id, &names, &limits, &egress, &new.created_at_ms]).await? == 0 {
@@ -42,9 +42,9 @@ impl TenantBackend for Postgres {
             move |tx| {
                 Box::pin(async move {
                     let before = tx.catalog().tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
-                    let after = change.apply(Tenant::clone(&before));
+                    let after = change.apply(Tenant::clone(&before))?;
                     let [names, limits, egress] = texts(&after)?;
-                    let sql = "UPDATE tenants SET extra_event_names = $2, limits_max = $3, egress = $4 WHERE id = $1";
+                    let sql = "UPDATE tenants SET event_types = $2, limits_max = $3, egress = $4 WHERE id = $1";
                     tx.execute(sql, &[&&*after.id.0, &names, &limits, &egress]).await?;
                     tx.record(&actor, None, &AuditAction::TenantUpdate { before: &before, after: &after }).await?;
                     Ok(Arc::new(after))
@@ -58,7 +58,7 @@ impl TenantBackend for Postgres {
 
 fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
     Ok([
-        serde_json::to_string(&tenant.extra_event_names)?,
+        serde_json::to_string(&tenant.event_types)?,
         serde_json::to_string(&tenant.limits_max)?,
         serde_json::to_string(&tenant.egress)?,
     ])
@@ -66,7 +66,7 @@ fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
 
 /// Returns these tenants, or all, without those that are being deleted.
 pub(super) async fn load(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<Tenant>, StoreError> {
-    let sql = "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants
+    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms FROM tenants
                WHERE deleting_since_ms IS NULL AND ($1::text[] IS NULL OR id = ANY ($1))";
     connection.query(sql, &[&ids]).await?.iter().map(tenant_row).collect()
 }
@@ -74,7 +74,7 @@ pub(super) async fn load(connection: &Connection, ids: Option<&[String]>) -> Res
 fn tenant_row(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: rows::tenant(row, 0)?,
-        extra_event_names: serde_json::from_str(row.try_get(1)?)?,
+        event_types: serde_json::from_str(row.try_get(1)?)?,
         limits_max: serde_json::from_str(row.try_get(2)?)?,
         egress: serde_json::from_str(row.try_get(3)?)?,
         created_at_ms: row.try_get(4)?,

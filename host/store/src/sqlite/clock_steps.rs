@@ -114,7 +114,7 @@ mod tests {
         };
         let columns = "'t', ?1, 0, '', 0, x''";
         connection
-            .execute("INSERT INTO tenants (id, extra_event_names, created_at_ms) VALUES ('t', '{}', 0)", [])
+            .execute("INSERT INTO tenants (id, event_types, created_at_ms) VALUES ('t', '{}', 0)", [])
             .expect("a tenant");
         connection
             .execute("INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES ('b', 't', '{}', 0)", [])

@@ -6,7 +6,7 @@
 use super::Sqlite;
 use super::deliveries::{event_row, id_value};
 use crate::StoreError;
-use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary};
+use crate::backend::deliveries::{EVENTS_SEARCHED, EventBackend, EventFilter, EventSummary, NameCount};
 use crate::backend::operator_actions::Span;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -79,6 +79,21 @@ impl EventBackend for Sqlite {
                 found.truncate(limit);
             }
             Ok(found.into_iter().map(|(_, event, subscription)| (event, subscription)).collect())
+        };
+        self.readers.read(owner, read).await
+    }
+
+    async fn name_counts(&self, tenant: TenantId, limit: usize) -> Result<Vec<NameCount>, StoreError> {
+        let owner = Owner::from(&tenant);
+        let read = move |connection: &Connection| {
+            let sql = "SELECT name, COUNT(*), MAX(received_at_ms)
+                       FROM (SELECT name, received_at_ms FROM events WHERE tenant = ?1 ORDER BY id DESC LIMIT ?2)
+                       GROUP BY name ORDER BY name";
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map(params![&*tenant.0, limit], |row| {
+                Ok(NameCount { name: row.get(0)?, events: row.get(1)?, last_received_at_ms: row.get(2)? })
+            })?;
+            rows.map(|row| row.map_err(StoreError::from)).collect()
         };
         self.readers.read(owner, read).await
     }

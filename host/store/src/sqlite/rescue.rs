@@ -122,7 +122,7 @@ fn join(target: &Connection) -> Result<u64, StoreError> {
     target.execute("DELETE FROM events WHERE tenant = ?1", [NO_TENANT])?;
     for table in ["ledgers", "subscriptions", "events", "deliveries", "keys", "intake_tokens"] {
         let sql = format!(
-            "INSERT OR IGNORE INTO tenants (id, extra_event_names, created_at_ms)
+            "INSERT OR IGNORE INTO tenants (id, event_types, created_at_ms)
              SELECT DISTINCT tenant, '{{}}', ?1 FROM {table} WHERE tenant IS NOT NULL"
         );
         target.execute(&sql, [now_ms()])?;

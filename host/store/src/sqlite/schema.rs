@@ -9,7 +9,7 @@ use crate::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 23] = [
+const MIGRATIONS: [&str; 24] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -33,6 +33,7 @@ const MIGRATIONS: [&str; 23] = [
     include_str!("schema_21.sql"),
     include_str!("schema_22.sql"),
     include_str!("schema_23.sql"),
+    include_str!("schema_24.sql"),
 ];
 
 /// Migrates a database to the newest schema.
@@ -85,6 +86,7 @@ fn define_functions(connection: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hookloom_model::event_type::EventTypes;
 
     #[test]
     fn order_keys_of_an_older_database_get_a_fixed_size() {
@@ -149,6 +151,26 @@ mod tests {
         assert!(connection.execute(insert, [[4_u8]]).is_err(), "an event has one row");
     }
 
+    #[test]
+    fn event_names_of_an_older_database_become_event_types() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        make(&connection, 23).expect("an older schema");
+        let names =
+            r#"{"Contact is Deleted": "Contact", "Opportunity is \"Lost\"": "Deal", "Contact is Created": "Contact"}"#;
+        let insert = "INSERT INTO tenants (id, extra_event_names, created_at_ms) VALUES (?1, ?2, 0)";
+        for (id, names) in [("t", names), ("u", "{}")] {
+            connection.execute(insert, [id, names]).expect("a tenant");
+        }
+        migrate(&mut connection).expect("migrated");
+        let mut statement = connection.prepare("SELECT event_types FROM tenants ORDER BY id").expect("a query");
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        let found: Vec<String> = rows.collect::<Result<_, _>>().expect("texts");
+        let types = r#"{"Contact is Deleted":{"module":"Contact"},"Opportunity is \"Lost\"":{"module":"Deal"}}"#;
+        assert_eq!(found, [types, "{}"]);
+        let read: EventTypes = serde_json::from_str(&found[0]).expect("event types");
+        assert_eq!(read.iter().count(), 2);
+    }
+
     fn order_key(text: &str) -> Vec<u8> {
         OrderKey::of_text(text).0.to_vec()
     }
@@ -179,7 +201,7 @@ mod tests {
         let mut statement = connection.prepare(sql).expect("a query");
         let names = statement.query_map([], |row| row.get(0)).expect("rows");
         let names: Vec<String> = names.collect::<Result<_, _>>().expect("names");
-        // Texts of `figures`, `rollouts` and `tenants` are bounded: some hundred numbers, ten earlier versions, some names.
+        // Texts of `figures` and `rollouts` are bounded: some hundred numbers, ten earlier versions. Tenants are few, and read at a start.
         let small =
             ["deliveries", "figures", "intake_tokens", "keys", "ledgers", "plugin_files", "plugins", "quarantine"];
         assert_eq!(names, [&small[..], &["rollouts", "sessions", "sign_in_links", "sweeps", "tenants"]].concat());

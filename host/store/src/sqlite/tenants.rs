@@ -16,7 +16,7 @@ impl TenantBackend for Sqlite {
         let tenant = new;
         let owner = tenant.id.clone();
         let write = move |tx: &AdminTx<'_, '_>| {
-            let sql = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+            let sql = "INSERT INTO tenants (id, event_types, limits_max, egress, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
             let [names, limits, egress] = texts(&tenant)?;
             let sql_of_counters = "INSERT INTO ledgers (tenant) VALUES (?1) ON CONFLICT DO NOTHING";
             tx.execute(sql_of_counters, [&*tenant.id.0])?;
@@ -39,9 +39,9 @@ impl TenantBackend for Sqlite {
         let state = self.state.clone();
         let write = move |tx: &AdminTx<'_, '_>| {
             let before = state.catalog.tenant(&id).ok_or(StoreError::NotFound("tenant"))?;
-            let tenant = change.apply(Tenant::clone(&before));
+            let tenant = change.apply(Tenant::clone(&before))?;
             let [names, limits, egress] = texts(&tenant)?;
-            let sql = "UPDATE tenants SET extra_event_names = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
+            let sql = "UPDATE tenants SET event_types = ?2, limits_max = ?3, egress = ?4 WHERE id = ?1";
             tx.execute(sql, params![&*tenant.id.0, names, limits, egress])?;
             tx.record(&actor, None, &AuditAction::TenantUpdate { before: &before, after: &tenant })?;
             Ok(Arc::new(tenant))
@@ -52,22 +52,21 @@ impl TenantBackend for Sqlite {
 
 fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
     Ok([
-        serde_json::to_string(&tenant.extra_event_names)?,
+        serde_json::to_string(&tenant.event_types)?,
         serde_json::to_string(&tenant.limits_max)?,
         serde_json::to_string(&tenant.egress)?,
     ])
 }
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
-    let sql =
-        "SELECT id, extra_event_names, limits_max, egress, created_at_ms FROM tenants WHERE deleting_since_ms IS NULL";
+    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms FROM tenants WHERE deleting_since_ms IS NULL";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut tenants = Vec::new();
     while let Some(row) = rows.next()? {
         tenants.push(Tenant {
             id: TenantId(row.get::<_, String>(0)?.into()),
-            extra_event_names: serde_json::from_str(&row.get::<_, String>(1)?)?,
+            event_types: serde_json::from_str(&row.get::<_, String>(1)?)?,
             limits_max: serde_json::from_str(&row.get::<_, String>(2)?)?,
             egress: serde_json::from_str(&row.get::<_, String>(3)?)?,
             created_at_ms: row.get(4)?,

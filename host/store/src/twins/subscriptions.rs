@@ -3,10 +3,11 @@
 use super::lanes::{component, tenant_of};
 use super::operation::{TwinStep, TwinWhat};
 use super::side::{TwinSide, actor, told};
-use crate::{NewSubscription, StateChange, StoreError, TenantChange};
+use crate::{EventTypesChange, NewSubscription, StateChange, StoreError, TenantChange};
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::Reason;
 use hookloom_model::event::Module;
+use hookloom_model::event_type::{EventType, EventTypes};
 use hookloom_model::signature::{SigningKey, SigningSecret};
 use hookloom_model::subscription::{LoadedSettings, Subscription, TenantId};
 use serde_json::{Value, json};
@@ -48,9 +49,20 @@ fn signing_secret() -> SigningSecret {
     SigningSecret::Hmac(vec![7_u8; 24].into())
 }
 
+fn event_types(pick: usize) -> Option<EventTypesChange> {
+    let name = format!("Extra {}", pick / 4 % 4);
+    let one = EventType { module: Module::Deal, description: format!("number {pick}"), schema: None };
+    match pick % 4 {
+        0 => None,
+        1 => Some(EventTypesChange::All(EventTypes::default().with(&name, one).expect("it fits"))),
+        2 => Some(EventTypesChange::Put(name, one)),
+        _ => Some(EventTypesChange::Remove(name)),
+    }
+}
+
 fn change(pick: usize) -> TenantChange {
     TenantChange {
-        extra_event_names: (!pick.is_multiple_of(2)).then(|| BTreeMap::from([(format!("Extra {pick}"), Module::Deal)])),
+        event_types: event_types(pick),
         limits_max: (!pick.is_multiple_of(3)).then(|| BTreeMap::from([("fuel".to_owned(), pick as u64)])),
         egress: None,
     }

@@ -106,6 +106,7 @@ impl TwinSide {
         subscriptions.dedup();
         let last = store.last_events_of(tenant.clone(), subscriptions, 7).await;
         survey.push(("last events", told(last)));
+        survey.push(("names", told(store.name_counts(tenant.clone(), 9).await)));
     }
 
     async fn survey_settings(&self, tenant: &TenantId, survey: &mut Survey) {

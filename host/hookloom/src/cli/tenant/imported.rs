@@ -156,7 +156,7 @@ mod tests {
         let sha256 = hex::encode(Sha256::digest(b"component"));
         json!({
             "hookloom_export": 1,
-            "tenant": {"extra_event_names": {}},
+            "tenant": {"event_types": {}},
             "plugins": [{"name": "redact", "sha256": sha256, "component": BASE64.encode(b"component")}],
             "subscriptions": [{"notify_url": "https://a.example/", "modules": ["Deal"], "plugin": "redact", "state": "paused", "secrets": {"key": "x"}}],
             "bins": [{"name": "b"}],

@@ -18,7 +18,8 @@ const INSERTS: [&str; 6] = [
 async fn new_ids_follow_every_kind_of_row_that_is_ordered_by_its_id() {
     let database = TestDatabase::new().await;
     let connection = database.connect().await;
-    let owners = "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES ('t', '{}', '{}', '{}', 0);
+    let owners =
+        "INSERT INTO tenants (id, event_types, limits_max, egress, created_at_ms) VALUES ('t', '{}', '{}', '{}', 0);
                   INSERT INTO bins (id, tenant, settings, created_at_ms) VALUES ('b', 't', '{}', 0)";
     connection.batch_execute(owners).await.expect("owners");
     let mut newest_ids = Vec::new();

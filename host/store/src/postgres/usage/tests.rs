@@ -105,7 +105,7 @@ const NOT_COUNTED: [(&str, &str); 16] = [
     ("fleet_changes", "short rows that are deleted after an hour"),
     ("hints", "some rows for each host"),
     ("readiness", "one row of the host"),
-    ("tenants", "bounded, and only admins write it"),
+    ("tenants", "bounded"),
     ("ledgers", "one row of fixed size for each tenant and host"),
     ("plugin_files", "one short row for each file that the operator puts into the plugins folder"),
     ("sweeps", "one short row for each change under way"),
@@ -140,8 +140,7 @@ async fn insert_as(connection: &Connection, host: i16) {
 async fn hosts_count_without_waiting_for_each_other_and_a_tenant_keeps_the_sum() {
     let database = TestDatabase::new().await;
     let [one, other] = [database.connect().await, database.connect().await];
-    let tenant =
-        "INSERT INTO tenants (id, extra_event_names, limits_max, egress, created_at_ms) VALUES ('t', '', '', '', 0)";
+    let tenant = "INSERT INTO tenants (id, event_types, limits_max, egress, created_at_ms) VALUES ('t', '', '', '', 0)";
     one.batch_execute(tenant).await.expect("a tenant");
     let t = TenantId("t".into());
     assert_eq!(kept(&one, &t).await.expect("counted"), Some((0, BytesByKind::default())), "no host has written for it");

@@ -7,6 +7,7 @@ use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken, KEY_PREFIX, TOKEN_PREFIX, credential_hash, new_credential};
 use hookloom_model::address::Egress;
 use hookloom_model::delivery::DeliveryId;
+use hookloom_model::event_type::EventTypes;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinSettings};
 use hookloom_model::pauses::Pauses;
@@ -176,7 +177,7 @@ fn no_entry_has_a_secret() {
     let samples = Samples::new();
     let tenant = Tenant {
         id: TenantId("t".into()),
-        extra_event_names: BTreeMap::new(),
+        event_types: EventTypes::default(),
         limits_max: BTreeMap::new(),
         egress: Egress::default(),
         created_at_ms: 0,
