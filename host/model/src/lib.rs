@@ -10,8 +10,8 @@
 //!
 //! # Reading order
 //!
-//! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with [`retry`]; and
-//! the contents of a request, [`signature`] and [`headers`].
+//! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`filter`], [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with
+//! [`retry`]; and the contents of a request, [`signature`] and [`headers`].
 
 pub mod access;
 pub mod address;
@@ -23,6 +23,7 @@ pub mod diff;
 pub mod event;
 pub mod event_type;
 pub mod figures;
+pub mod filter;
 pub mod headers;
 pub mod ids;
 pub mod inspector;
