@@ -31,6 +31,7 @@ pub mod limits;
 pub mod pauses;
 pub mod plural;
 pub mod retry;
+pub mod reuse;
 pub mod secret;
 pub mod signature;
 pub mod subscription;

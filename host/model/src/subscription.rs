@@ -7,11 +7,13 @@ use crate::address::Egress;
 use crate::chain::Chain;
 use crate::event::Module;
 use crate::event_type::EventTypes;
+use crate::filter::Filter;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 pub use crate::ids::{DEFAULT_TENANT, SubscriptionId, TenantId, is_slug};
 use crate::limits::Limits;
 use crate::pauses::Pauses;
 use crate::retry::RetryPolicy;
+pub use crate::reuse::Reuse;
 pub use crate::secret::{Secret, check_secret_name};
 use crate::signature::SigningKey;
 use crate::target::Target;
@@ -48,34 +50,6 @@ pub enum OnPluginFault {
     Pass,
 }
 
-/// Reuse of a plugin instance for several events of one subscription. Calls are faster, and the plugin's memory is kept for the
-/// next event. An instance that fails is replaced by a fresh one within the same attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Reuse {
-    /// Maximum number of calls of an instance: 2 to 100,000.
-    pub calls: u32,
-    /// Maximum time without a call, in seconds: 1 to 3,600.
-    #[serde(default = "default_idle_s")]
-    pub idle_s: u32,
-}
-
-fn default_idle_s() -> u32 {
-    60
-}
-
-impl Reuse {
-    /// Returns an error if a number is out of range.
-    pub fn check(&self) -> Result<(), String> {
-        if (2..=100_000).contains(&self.calls) && (1..=3_600).contains(&self.idle_s) {
-            Ok(())
-        } else {
-            Err("calls is 2 to 100000, and idle_s is 1 to 3600".into())
-        }
-    }
-}
-
 /// Settings of a subscription, written by its owner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -85,6 +59,13 @@ pub struct Settings {
     pub notify_url: String,
     /// Modules whose events are delivered: at least one.
     pub modules: Vec<Module>,
+    /// Names of the events that are delivered, such as `Contact is Created`. Empty: all of the modules.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// Conditions that an event must meet to be delivered. Absent: none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub filter: Option<Filter>,
     /// Name for people.
     #[serde(default)]
     pub description: String,
@@ -147,6 +128,8 @@ impl Settings {
         Settings {
             notify_url,
             modules,
+            events: Vec::new(),
+            filter: None,
             description: String::new(),
             plugin: Chain::default(),
             config: BTreeMap::new(),
@@ -165,6 +148,16 @@ impl Settings {
             disable_after_s: default_disable_after_s(),
             traceparent: false,
         }
+    }
+
+    /// Returns true if events with this name are delivered, as far as the name decides.
+    pub fn lists(&self, event_name: &str) -> bool {
+        self.events.is_empty() || self.events.iter().any(|name| name == event_name)
+    }
+
+    /// Returns true if some events of the modules are not delivered: the settings have event names or a filter.
+    pub fn is_selective(&self) -> bool {
+        !self.events.is_empty() || self.filter.is_some()
     }
 
     /// Returns the host of the Notify URL in ASCII, if it was written otherwise. Similar letters differ in that form.
@@ -244,8 +237,8 @@ impl SubscriptionState {
 }
 
 impl Subscription {
-    /// Returns true if the subscription gets events of this module: it is not disabled and lists the module. A paused subscription
-    /// matches, and its deliveries wait.
+    /// Returns true if the subscription gets events of this module that its event names and its filter do not refuse: it is not
+    /// disabled and lists the module. A paused subscription matches, and its deliveries wait.
     pub fn matches(&self, module: Module) -> bool {
         self.state != SubscriptionState::Disabled && self.settings.modules.contains(&module)
     }

@@ -3,7 +3,7 @@
 use crate::audit::Actor;
 use crate::backend::intake::{Accepted, AcceptedOnce, IntakeAnswer, IntakeRequest, NewEvent, Repeatable};
 use crate::caps::Caps;
-use crate::catalog::Receivers;
+use crate::matching::MatchedReceivers;
 use crate::{Store, StoreError, fan_out};
 use hookloom_model::event::Module;
 use hookloom_model::subscription::TenantId;
@@ -58,20 +58,19 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
-        let volume = Volume::of(&events);
-        let receivers = self.catalog().receivers(&tenant);
+        let receivers = self.catalog().receivers(&tenant).match_events(&events).await;
         let mut request = IntakeRequest { tenant, events, receivers, caps, once, steps: None, replaces };
         let mut stale = 0;
         let mut quiet = None;
         loop {
-            let matching = volume.matching(&request.receivers);
-            if let Err(error) = volume.check(matching.deliveries, self.limits.request_deliveries_max) {
+            let volume = Volume::of(&request.events, &request.receivers);
+            if let Err(error) = volume.check(self.limits.request_deliveries_max) {
                 // A repetition gets the answer of the first request, even if more subscriptions match by now.
                 let Some(once) = request.once else { return Err(error) };
                 let events = self.backend.answer(request.tenant, once).await?.ok_or(error)?;
                 return Ok(AcceptedOnce { events, is_repetition: true });
             }
-            let takes_steps = fan_out::takes_steps(matching.deliveries, matching.subscriptions);
+            let takes_steps = fan_out::takes_steps(volume.deliveries, volume.subscriptions);
             let steps = takes_steps.then(|| (self.fan_outs.begin(), request.tenant.clone()));
             request.steps = steps.as_ref().map(|(guard, _)| guard.id());
             let (events, is_repetition) = match self.backend.accept(request).await? {
@@ -83,7 +82,7 @@ impl Store {
                     if stale == STALE_MAX {
                         quiet = Some(self.changes.write().await);
                     }
-                    request.receivers = self.catalog().receivers(&request.tenant);
+                    request.receivers = self.catalog().receivers(&request.tenant).match_events(&request.events).await;
                     continue;
                 }
             };
@@ -99,43 +98,31 @@ impl Store {
 /// Size of a request, known before any row is built.
 #[derive(Clone, Copy)]
 struct Volume {
-    /// Number of events by module.
-    events: [usize; Module::ALL.len()],
-}
-
-/// Size of a request's fan-out.
-struct Matching {
+    events: usize,
+    /// Maximum number of deliveries: conditions on the event before may refuse some.
     deliveries: u64,
     /// Number of matching subscriptions. A subscription of two modules counts twice.
     subscriptions: usize,
 }
 
 impl Volume {
-    fn of(events: &[NewEvent]) -> Self {
-        let mut volume = Volume { events: [0; Module::ALL.len()] };
-        for event in events {
-            volume.events[event.module as usize] += 1;
+    /// Counts the deliveries that the events would make, and the matching subscriptions.
+    fn of(events: &[NewEvent], receivers: &MatchedReceivers) -> Self {
+        let mut volume = Volume { events: events.len(), deliveries: 0, subscriptions: 0 };
+        let mut of_module = [0; Module::ALL.len()];
+        for (event, receivers) in events.iter().zip(&receivers.events) {
+            let matching = receivers.len_max();
+            volume.deliveries += matching as u64;
+            let most = &mut of_module[event.module as usize];
+            *most = matching.max(*most);
         }
+        volume.subscriptions = of_module.iter().sum();
         volume
     }
 
-    /// Counts the deliveries that the events would make, and the matching subscriptions.
-    fn matching(self, receivers: &Receivers) -> Matching {
-        let mut matching = Matching { deliveries: 0, subscriptions: 0 };
-        for module in Module::ALL {
-            let events = self.events[module as usize];
-            if events > 0 {
-                let subscriptions = receivers.of(module).len();
-                matching.deliveries += events as u64 * subscriptions as u64;
-                matching.subscriptions += subscriptions;
-            }
-        }
-        matching
-    }
-
     /// Refuses two or more events that make more deliveries than one transaction may. One event is always accepted.
-    fn check(self, deliveries: u64, most: u64) -> Result<(), StoreError> {
-        let events: usize = self.events.iter().sum();
+    fn check(self, most: u64) -> Result<(), StoreError> {
+        let Volume { events, deliveries, .. } = self;
         if events <= 1 || deliveries <= most {
             return Ok(());
         }

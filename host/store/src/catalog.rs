@@ -56,13 +56,47 @@ type List = Arc<Vec<Arc<Subscription>>>;
 pub struct Receivers {
     /// Generation of the tenant's subscriptions. 0: the tenant does not exist.
     generation: u64,
-    matching: [List; Module::ALL.len()],
+    modules: [ModuleReceivers; Module::ALL.len()],
 }
 
 impl Receivers {
-    /// Returns the subscriptions that receive events of a module, in the order of their ids.
+    /// Returns the subscriptions that receive events of a module, in the order of their ids. Their event names and filters may refuse
+    /// some of them.
     pub fn of(&self, module: Module) -> &[Arc<Subscription>] {
-        &self.matching[module as usize]
+        &self.modules[module as usize].subscriptions
+    }
+
+    /// Returns the same list, shared.
+    pub(crate) fn list(&self, module: Module) -> Arc<Vec<Arc<Subscription>>> {
+        self.modules[module as usize].subscriptions.clone()
+    }
+
+    /// Returns true if one of these subscriptions has event names or a filter.
+    pub(crate) fn is_selective(&self, module: Module) -> bool {
+        self.modules[module as usize].selective > 0
+    }
+}
+
+/// Subscriptions that receive events of a module.
+#[derive(Clone, Debug, Default)]
+struct ModuleReceivers {
+    subscriptions: List,
+    /// Number of those with event names or a filter.
+    selective: usize,
+}
+
+impl ModuleReceivers {
+    fn put(&mut self, subscription: Arc<Subscription>) {
+        self.selective += usize::from(subscription.settings.is_selective());
+        if let Some(former) = put(&mut self.subscriptions, subscription) {
+            self.selective -= usize::from(former.settings.is_selective());
+        }
+    }
+
+    fn take_out(&mut self, id: SubscriptionId) {
+        if let Some(former) = take_out(&mut self.subscriptions, id) {
+            self.selective -= usize::from(former.settings.is_selective());
+        }
     }
 }
 
@@ -72,22 +106,25 @@ struct TenantShelf {
     generation: u64,
     subscriptions: List,
     /// Subscriptions of each module, so that an event does not look at the others.
-    matching: [List; Module::ALL.len()],
+    modules: [ModuleReceivers; Module::ALL.len()],
 }
 
-/// Adds a subscription to a list, or replaces the one with its id.
-fn put(list: &mut List, subscription: Arc<Subscription>) {
+/// Adds a subscription to a list, or replaces the one with its id, which is returned.
+fn put(list: &mut List, subscription: Arc<Subscription>) -> Option<Arc<Subscription>> {
     let list = Arc::make_mut(list);
     match list.binary_search_by_key(&subscription.id, |other| other.id) {
-        Ok(at) => list[at] = subscription,
-        Err(at) => list.insert(at, subscription),
+        Ok(at) => Some(std::mem::replace(&mut list[at], subscription)),
+        Err(at) => {
+            list.insert(at, subscription);
+            None
+        }
     }
 }
 
-fn take_out(list: &mut List, id: SubscriptionId) {
-    if let Ok(at) = list.binary_search_by_key(&id, |other| other.id) {
-        Arc::make_mut(list).remove(at);
-    }
+/// Removes a subscription from a list, and returns it.
+fn take_out(list: &mut List, id: SubscriptionId) -> Option<Arc<Subscription>> {
+    let at = list.binary_search_by_key(&id, |other| other.id).ok()?;
+    Some(Arc::make_mut(list).remove(at))
 }
 
 impl Catalog {
@@ -187,8 +224,8 @@ impl Catalog {
     /// Returns the receivers of a tenant's events.
     pub fn receivers(&self, tenant: &TenantId) -> Receivers {
         match self.read().tenants.get(tenant) {
-            None => Receivers { generation: 0, matching: Default::default() },
-            Some(records) => Receivers { generation: records.generation, matching: records.matching.clone() },
+            None => Receivers { generation: 0, modules: Default::default() },
+            Some(records) => Receivers { generation: records.generation, modules: records.modules.clone() },
         }
     }
 
@@ -244,7 +281,7 @@ impl Catalog {
             tenant: tenant.clone(),
             generation,
             subscriptions: List::default(),
-            matching: Default::default(),
+            modules: Default::default(),
         };
         tables.tenants.entry(tenant.id.clone()).or_insert_with(blank).tenant = tenant.clone();
     }
@@ -300,11 +337,11 @@ impl Catalog {
             let Some(records) = tables.tenants.get_mut(&subscription.tenant) else { continue };
             records.generation = generation;
             for module in Module::ALL {
-                let list = &mut records.matching[module as usize];
+                let receivers = &mut records.modules[module as usize];
                 if subscription.matches(module) {
-                    put(list, subscription.clone());
+                    receivers.put(subscription.clone());
                 } else {
-                    take_out(list, subscription.id);
+                    receivers.take_out(subscription.id);
                 }
             }
             put(&mut records.subscriptions, subscription);
@@ -318,7 +355,7 @@ impl Catalog {
         if let Some(records) = tables.tenants.get_mut(tenant) {
             records.generation = generation;
             take_out(&mut records.subscriptions, id);
-            records.matching.iter_mut().for_each(|list| take_out(list, id));
+            records.modules.iter_mut().for_each(|receivers| receivers.take_out(id));
         }
     }
 

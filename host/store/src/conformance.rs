@@ -65,6 +65,7 @@ mod claims;
 mod clock;
 mod fan_out;
 mod figures;
+mod filters;
 mod idempotency;
 mod ledger;
 mod operator_actions;

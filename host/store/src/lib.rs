@@ -46,8 +46,10 @@ mod inspector;
 mod lanes;
 mod limits;
 mod live_updates;
+mod matching;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
+mod new_event;
 mod operator_actions;
 mod order_key;
 mod ownership;

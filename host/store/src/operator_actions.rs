@@ -3,6 +3,11 @@
 //! # Guarantees
 //! - A redrive or replay of many deliveries runs in steps, between which other writes run. A step that has been committed stays, even
 //!   if a later one fails. The entry in the log of changes is committed with the first step.
+//! - A replay delivers the events that the subscription would receive now: those that its modules, event names and filter let through.
+//!   `$changed` compares with the event before, as at acceptance. A redrive, a retry and a test make no such choice.
+//!
+//! # Limits
+//! The replay of a subscription with event names or a filter reads each event of its modules, and so does its count.
 
 use crate::audit::Actor;
 use crate::backend::intake::NewEvent;
@@ -10,7 +15,9 @@ use crate::backend::operator_actions::{EndedDeliveries, ReplayableEvents, Span, 
 use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{DeliveryId, DeliveryState};
-use hookloom_model::subscription::{Subscription, TenantId};
+use hookloom_model::event::{Event, EventId};
+use hookloom_model::filter::{Decision, Document};
+use hookloom_model::subscription::{Settings, Subscription, TenantId};
 
 impl Store {
     delegate! {
@@ -58,7 +65,56 @@ impl Store {
 
     /// Returns the number of events of a span that a replay would deliver to a subscription.
     pub async fn count_replayable(&self, subscription: &Subscription, span: Span) -> Result<u64, StoreError> {
-        self.backend.count_replayable(replayable(subscription), span).await
+        let of = replayable(subscription);
+        if !subscription.settings.is_selective() {
+            return self.backend.count_replayable(of, span).await;
+        }
+        let (mut from, to) = span.ids();
+        let mut sum = 0;
+        loop {
+            let selected = self.backend.select_replayable(of.clone(), from, to).await?;
+            sum += self.received(subscription, selected.ids).await?.len() as u64;
+            match selected.next {
+                Some(next) => from = next,
+                None => return Ok(sum),
+            }
+        }
+    }
+
+    /// Returns those of some events of its modules that the event names and the filter of a subscription let through.
+    async fn received(&self, subscription: &Subscription, ids: Vec<EventId>) -> Result<Vec<EventId>, StoreError> {
+        if !subscription.settings.is_selective() {
+            return Ok(ids);
+        }
+        let mut received = Vec::new();
+        for id in ids {
+            let event = match self.backend.event(subscription.tenant.clone(), id).await {
+                Err(StoreError::NotFound(_)) => continue,
+                found => found?.event,
+            };
+            if self.receives(&subscription.tenant, &subscription.settings, &event).await? {
+                received.push(id);
+            }
+        }
+        Ok(received)
+    }
+
+    /// Returns true if the event names and the filter of some settings let a stored event of their modules through.
+    pub async fn receives(&self, tenant: &TenantId, settings: &Settings, event: &Event) -> Result<bool, StoreError> {
+        if !settings.lists(&event.name) {
+            return Ok(false);
+        }
+        let Some(filter) = &settings.filter else { return Ok(true) };
+        let document = Document::of(event);
+        match filter.decide(&document) {
+            Decision::Matches => Ok(true),
+            Decision::Refuses => Ok(false),
+            Decision::Depends(residual) => {
+                let previous = self.backend.previous(tenant.clone(), event).await?;
+                let previous = previous.as_deref().map(Document::of);
+                Ok(residual.holds(&document, previous.as_ref()))
+            }
+        }
     }
 
     /// Makes a new delivery for every event of [`Store::count_replayable`]. Returns their number.
@@ -70,7 +126,10 @@ impl Store {
         loop {
             let selected = self.backend.select_replayable(of.clone(), from, to).await?;
             let entry = actor.take().map(|actor| StepEntry { actor, span, is_only: selected.next.is_none() });
-            sum += self.backend.replay(of.clone(), selected.ids, entry).await?;
+            let ids = self.received(subscription, selected.ids).await?;
+            if entry.is_some() || !ids.is_empty() {
+                sum += self.backend.replay(of.clone(), ids, entry).await?;
+            }
             match selected.next {
                 Some(next) => from = next,
                 None => return Ok(sum),

@@ -51,6 +51,7 @@ mod operator_actions;
 mod outcomes;
 mod plugin_deletion;
 mod plugins;
+mod previous_events;
 mod pruning;
 mod quarantine;
 mod readers;

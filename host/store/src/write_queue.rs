@@ -12,7 +12,7 @@
 //! Queued writes are bounded by [`queue_permits`], with a share for each owner, so that a tenant whose share is full delays no other.
 //! Outcomes need no permit: they are bounded by the attempts under way. The size of one write is not bounded here.
 
-use crate::backend::intake::{IntakeRequest, NewEvent};
+use crate::backend::intake::IntakeRequest;
 use crate::fair_queue::{FairQueue, Owner};
 use hookloom_fair_share::{FairPermit, FairSemaphore};
 use hookloom_model::clock;
@@ -62,8 +62,11 @@ impl Terms {
     /// Returns the terms of accepting events.
     pub(crate) fn of_intake(request: &IntakeRequest) -> Self {
         let bytes = request.events.iter().map(|event| event.payload.len()).sum();
-        let of_event = |event: &NewEvent| request.receivers.of(event.module).len() as u64;
-        let deliveries = if request.steps.is_some() { 0 } else { request.events.iter().map(of_event).sum() };
+        let receivers = &request.receivers.events;
+        let deliveries = match request.steps {
+            Some(_) => 0,
+            None => receivers.iter().map(|receivers| receivers.len_max() as u64).sum(),
+        };
         Terms { owner: (&request.tenant).into(), rows: request.events.len() as u64 + deliveries + payload_rows(bytes) }
     }
 }

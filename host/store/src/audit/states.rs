@@ -14,6 +14,7 @@ use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::event::Module;
 use hookloom_model::event_type::EventTypes;
+use hookloom_model::filter::Filter;
 use hookloom_model::inspector::BinSettings;
 use hookloom_model::limits::Limits;
 use hookloom_model::retry::RetryPolicy;
@@ -194,6 +195,8 @@ impl<'a> From<SubscriptionAudit<'a>> for AuditState<'a> {
 struct SettingsAudit<'a> {
     notify_url: &'a str,
     modules: &'a [Module],
+    events: &'a [String],
+    filter: Option<&'a Filter>,
     description: &'a str,
     plugin: &'a Chain,
     config: &'a BTreeMap<String, String>,
@@ -218,6 +221,8 @@ impl<'a> SettingsAudit<'a> {
         let Settings {
             notify_url,
             modules,
+            events,
+            filter,
             description,
             plugin,
             config,
@@ -239,6 +244,8 @@ impl<'a> SettingsAudit<'a> {
         SettingsAudit {
             notify_url,
             modules,
+            events,
+            filter: filter.as_ref(),
             description,
             plugin,
             config,

@@ -5,15 +5,21 @@
 //!   nothing. `Ok` means durable.
 //! - Events are in the order of their transactions: an event that was accepted before another transaction began has a smaller id
 //!   and a smaller place in the order of acceptance.
+//! - A condition `$changed` compares an event with the one before it of the same contact or deal, in the order of acceptance. That may be
+//!   one of the same request or of the same transaction.
 //! - Nothing is written if the catalog has moved on since the receivers were matched: the answer is `Stale`, and the caller matches again.
+//!
+//! # Limits
+//! Two events of one contact or deal that two hosts accept at the same time may both be compared with the one before both.
 
 use crate::StoreError;
 use crate::audit::Actor;
 use crate::caps::Caps;
 use crate::catalog::Receivers;
+use crate::matching::MatchedReceivers;
+pub use crate::new_event::NewEvent;
 use async_trait::async_trait;
-use bytes::Bytes;
-use hookloom_model::event::{EventId, Module};
+use hookloom_model::event::EventId;
 use hookloom_model::subscription::TenantId;
 use uuid::Uuid;
 
@@ -64,19 +70,6 @@ pub(crate) fn answer_text(accepted: &[Accepted]) -> Result<String, StoreError> {
     Ok(serde_json::to_string(&pairs)?)
 }
 
-/// Checked event that has not been stored.
-#[derive(Clone, Debug)]
-pub struct NewEvent {
-    /// The `eventName` of the webhook.
-    pub name: String,
-    /// Module of the event name.
-    pub module: Module,
-    /// `eventData.id` as text.
-    pub entity_id: Option<String>,
-    /// Exact bytes of the event.
-    pub payload: Bytes,
-}
-
 /// Request that stores events, with the receivers that they were matched with.
 #[derive(Debug)]
 pub struct IntakeRequest {
@@ -85,7 +78,7 @@ pub struct IntakeRequest {
     /// Events, in their order.
     pub events: Vec<NewEvent>,
     /// Receivers of the events, by the catalog.
-    pub receivers: Receivers,
+    pub receivers: MatchedReceivers,
     /// Share of the tenant.
     pub caps: Caps,
     /// Idempotency key, if the events are accepted once.

@@ -27,8 +27,9 @@ fn edited(description: &str) -> NewSubscription {
 }
 
 /// Returns a request with one event for these receivers.
-fn request(receivers: Receivers) -> IntakeRequest {
+async fn request(receivers: Receivers) -> IntakeRequest {
     let events = vec![contact("1")];
+    let receivers = receivers.match_events(&events).await;
     IntakeRequest { tenant: tenant(), events, receivers, caps: Caps::NONE, once: None, steps: None, replaces: None }
 }
 
@@ -37,12 +38,12 @@ async fn an_intake_with_former_receivers_is_stale(store: &mut TestStore) {
     let former = store.catalog().receivers(&tenant());
     store.delete_subscription(operator(), &tenant(), of.id).await.expect("deleted");
     drop(store.store_events());
-    let answer = store.seam().accept(request(former)).await.expect("an answer");
+    let answer = store.seam().accept(request(former).await).await.expect("an answer");
     let IntakeAnswer::Stale(returned) = answer else { panic!("{answer:?}") };
     assert_eq!(returned.events.len(), 1, "the request is returned");
     assert_eq!(store.lawful_ledger().await.events, 0);
     assert!(store.store_events().is_empty());
-    let receivers = store.catalog().receivers(&tenant());
+    let receivers = store.catalog().receivers(&tenant()).match_events(&returned.events).await;
     let answer = store.seam().accept(IntakeRequest { receivers, ..*returned }).await.expect("an answer");
     assert!(matches!(answer, IntakeAnswer::Accepted(events) if events.len() == 1 && events[0].deliveries == 0));
 }
@@ -54,7 +55,7 @@ async fn an_intake_is_matched_again(store: &mut TestStore) {
         if former {
             store.subscribe(json!({})).await;
         }
-        let answer = store.seam().accept(request(receivers)).await.expect("an answer");
+        let answer = store.seam().accept(request(receivers).await).await.expect("an answer");
         assert_eq!(matches!(answer, IntakeAnswer::Stale(_)), former, "{answer:?}");
     }
     let new = subscription_of(settings(json!({"modules": ["Deal"]})));

@@ -33,10 +33,11 @@ async fn subscribe_many(store: &TestStore) {
 /// Accepts events whose deliveries follow in steps, and returns the id of their fan-out.
 async fn accept_in_steps(store: &TestStore, events: usize) -> Uuid {
     let id = ids::new_uuid();
-    let receivers = store.catalog().receivers(&tenant());
+    let events = vec![contact(""); events];
+    let receivers = store.catalog().receivers(&tenant()).match_events(&events).await;
     let request = IntakeRequest {
         tenant: tenant(),
-        events: vec![contact(""); events],
+        events,
         receivers,
         caps: Caps::NONE,
         once: None,

@@ -1,5 +1,6 @@
 //! Intake of events, and their fan-out to subscriptions.
 
+use super::deliveries::previous_of;
 use super::tables::{AnswerRow, FanOutRow, MemoryTables, StoredDelivery, StoredEvent};
 use super::{Memory, share};
 use crate::StoreError;
@@ -13,6 +14,7 @@ use crate::catalog::Receivers;
 use crate::claims::Claims;
 use crate::commits::IntakeCommit;
 use crate::host_state::HostState;
+use crate::matching::EventReceivers;
 use crate::store_event::NewDeliveries;
 use crate::store_event::NewDelivery;
 use async_trait::async_trait;
@@ -68,7 +70,7 @@ fn accept(
     {
         return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(events)));
     }
-    if !state.catalog.is_current(&request.tenant, &request.receivers) {
+    if !state.catalog.is_current(&request.tenant, &request.receivers.receivers) {
         return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request))));
     }
     let IntakeRequest { tenant, events, receivers, caps, once, steps, replaces } = request;
@@ -80,8 +82,8 @@ fn accept(
     let before = tables.clone();
     let mut new_deliveries = NewDeliveries::default();
     let mut accepted = Vec::with_capacity(events.len());
-    for event in events {
-        let receivers = receivers.of(event.module);
+    for (event, receivers) in events.into_iter().zip(receivers.events) {
+        let receivers = resolve(tables, receivers, &tenant, &event);
         accepted.push(match steps {
             None => accept_one(tables, &state.claims, &tenant, event, receivers.iter(), &mut new_deliveries),
             Some(_) => {
@@ -116,6 +118,26 @@ fn earlier_answer(
         Some(row) if row.body_sha256 != request.body_sha256 => Err(StoreError::KeyReused),
         found => Ok(found.map(|row| row.answer.clone())),
     }
+}
+
+/// Returns the subscriptions that match a new event, after the conditions on the event before.
+pub(super) fn resolve(
+    tables: &MemoryTables,
+    receivers: EventReceivers,
+    tenant: &TenantId,
+    new: &NewEvent,
+) -> Arc<Vec<Arc<Subscription>>> {
+    let previous = if receivers.needs_previous() { latest(tables, tenant, new) } else { None };
+    receivers.resolve(&new.name, &new.payload, previous.map(|event| &**event))
+}
+
+/// Returns the last event of the contact or deal of a new event.
+fn latest<'t>(tables: &'t MemoryTables, tenant: &TenantId, new: &NewEvent) -> Option<&'t Arc<Event>> {
+    let entity_id = new.entity_id.as_ref()?;
+    let rows = tables.events_of(tenant).map(|(_, row)| row);
+    let of_entity =
+        rows.filter(|row| row.event.module == new.module && row.event.entity_id.as_ref() == Some(entity_id));
+    of_entity.max_by_key(|row| row.sequence).map(|row| &row.event)
 }
 
 /// Adds an event with a delivery to each of its receivers.
@@ -207,19 +229,20 @@ fn fan_out_step(
     {
         // None: the event was deleted with its tenant, or pruned.
         if let Some(row) = tables.events.get(&(tenant.clone(), event)).cloned() {
-            let matching = receivers.of(row.event.module);
-            budget = budget.min(step_of(matching.len()));
-            let after = fan_out.after;
-            let left: Vec<_> = matching.iter().filter(|one| after.is_none_or(|after| one.id > after)).collect();
-            let due = &left[..left.len().min(budget)];
-            for subscription in due {
+            budget = budget.min(step_of(receivers.of(row.event.module).len()));
+            let looked_at = receivers.match_step(&row.event, fan_out.after, budget);
+            let needs_previous = looked_at.matching.needs_previous();
+            let previous = if needs_previous { previous_of(tables, tenant, &row.event) } else { None };
+            let previous = previous.map(|event| &**event);
+            let due = looked_at.matching.resolve(&row.event.name, &row.event.payload, previous);
+            for subscription in due.iter() {
                 write_usual_delivery(tables, &state.claims, &row.event, subscription, &mut written.new_deliveries);
             }
             budget -= due.len();
             fan_out.made += due.len();
             fan_out.lacks = fan_out.lacks.saturating_sub(due.len());
-            if due.len() < left.len() {
-                fan_out.after = due.last().map(|subscription| subscription.id).or(after);
+            if !looked_at.is_last {
+                fan_out.after = looked_at.last.or(fan_out.after);
                 break;
             }
             correct(tables, tenant, event, &mut fan_out);

@@ -1,6 +1,6 @@
 //! Subscriptions: settings, secrets and state.
 
-use super::intake::accept_one;
+use super::intake::{accept_one, resolve};
 use super::lanes::{in_lane_order, record_one};
 use super::plugins::require_versions;
 use super::tables::{MemoryTables, SubscriptionRow};
@@ -177,7 +177,8 @@ impl Memory {
         let mut new_deliveries = NewDeliveries::default();
         if is_host_event && let Some(event) = host_events::state_change(&changed) {
             // The receiver of the subscription itself is failing.
-            let others = receivers.of(event.module).iter().filter(|other| other.id != *id);
+            let receivers = resolve(tables, receivers.match_host_event(&event), tenant, &event);
+            let others = receivers.iter().filter(|other| other.id != *id);
             accept_one(tables, &self.state.claims, tenant, event, others, &mut new_deliveries);
         }
         let action = AuditAction::SubscriptionState { id: *id, before: current.state, after: changed.state };

@@ -8,6 +8,7 @@
 
 use super::connection::Connection;
 use super::new_events::{self, NewRows};
+use super::previous_events::PreviousEvents;
 use super::share::ShareCheck;
 use super::together::{Entry, Member};
 use super::transaction::WriteTx;
@@ -16,19 +17,22 @@ use super::{Postgres, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::AuditAction;
 use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable, answer_text};
-use crate::catalog::Receivers;
 use crate::claims::Claims;
 use crate::commits::IntakeCommit;
 use crate::fair_queue::Owner;
 use crate::host_state::HostState;
+use crate::matching::EventReceivers;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::usage::UsageKind;
 use crate::write_queue::{Terms, WriteMode};
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::event::Event;
+use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use std::collections::HashSet;
+use std::slice;
+use std::sync::Arc;
 
 #[async_trait]
 impl IntakeBackend for Postgres {
@@ -95,11 +99,14 @@ impl Member for Intake {
     ) -> Result<Vec<Result<CommitOfTenant, StoreError>>, StoreError> {
         let tenants: HashSet<TenantId> = members.iter().map(|entry| entry.member.tenant.clone()).collect();
         let mut kept = usage::kept_by(tx, &tenants.iter().collect::<Vec<_>>()).await?;
+        let requests = members.iter().filter_map(|entry| entry.member.request.as_ref());
+        let mut previous = PreviousEvents::read(tx, requests).await?;
         let mut rows = Vec::with_capacity(members.len());
         let mut commits = Vec::with_capacity(members.len());
         for entry in members.iter() {
             let _clock = entry.enter_clock();
-            commits.push(entry.member.add_rows(tx, kept.get_mut(&entry.member.tenant), &mut rows));
+            let kept = kept.get_mut(&entry.member.tenant);
+            commits.push(entry.member.add_rows(tx, kept, &mut previous, &mut rows));
         }
         new_events::insert_all(tx, &rows).await?;
         let results = members.iter_mut().zip(commits).map(|(entry, commit)| entry.member.result(commit));
@@ -118,19 +125,24 @@ impl Intake {
         &self,
         tx: &WriteTx,
         kept: Option<&mut Kept>,
+        previous: &mut PreviousEvents,
         all: &mut Vec<(TenantId, NewRows)>,
     ) -> Result<Option<IntakeCommit<IntakeAnswer>>, StoreError> {
         let Some(request) = &self.request else { return Ok(None) };
-        if !tx.catalog().is_current(&request.tenant, &request.receivers) {
+        if !tx.catalog().is_current(&request.tenant, &request.receivers.receivers) {
             return Ok(None);
         }
         let kept = kept.ok_or(StoreError::NotFound("tenant"))?;
         let mut rows = NewRows::default();
         let mut new_deliveries = NewDeliveries::default();
         let mut accepted = Vec::with_capacity(request.events.len());
-        for event in request.events.iter().cloned() {
+        let mut seen = previous.clone();
+        for (event, receivers) in request.events.iter().cloned().zip(request.receivers.events.iter().cloned()) {
+            let receivers = resolve(receivers, &request.tenant, &event, &seen);
             let claims = &tx.state().claims;
-            accepted.push(accept_one(&mut rows, claims, &request.receivers, event, None, &mut new_deliveries));
+            let written = accept_one(&mut rows, claims, &receivers, event, None, &mut new_deliveries);
+            seen.add(&request.tenant, &written.event);
+            accepted.push(written.accepted());
         }
         let mut after = *kept;
         let (of_events, of_deliveries) = rows.bytes();
@@ -142,6 +154,7 @@ impl Intake {
             return Err(StoreError::TenantFull(Box::new(caps.of(*kept))));
         }
         *kept = after;
+        *previous = seen;
         all.push((self.tenant.clone(), rows));
         Ok(Some(IntakeCommit { answer: IntakeAnswer::Accepted(accepted), new_deliveries }))
     }
@@ -169,9 +182,10 @@ async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<IntakeCommit<Inta
     {
         return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(events)));
     }
-    if !tx.catalog().is_current(&request.tenant, &request.receivers) {
+    if !tx.catalog().is_current(&request.tenant, &request.receivers.receivers) {
         return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request))));
     }
+    let mut previous = PreviousEvents::read(tx, slice::from_ref(&request).iter()).await?;
     let IntakeRequest { tenant, events, receivers, caps, once, steps, replaces } = request;
     if let Some((_, id)) = &replaces {
         rejected::forget(tx, &tenant, *id).await?;
@@ -180,11 +194,14 @@ async fn write(tx: &WriteTx, request: IntakeRequest) -> Result<IntakeCommit<Inta
     let mut rows = NewRows::default();
     let mut new_deliveries = NewDeliveries::default();
     let mut accepted = Vec::with_capacity(events.len());
-    for event in events {
-        accepted.push(match steps {
+    for (event, receivers) in events.into_iter().zip(receivers.events) {
+        let receivers = resolve(receivers, &tenant, &event, &previous);
+        let written = match steps {
             None => accept_one(&mut rows, &tx.state().claims, &receivers, event, None, &mut new_deliveries),
             Some(_) => accept_without_deliveries(&mut rows, &receivers, event),
-        });
+        };
+        previous.add(&tenant, &written.event);
+        accepted.push(written.accepted());
     }
     // Before all other rows, which another host's answer makes needless.
     if let Some(once) = &once
@@ -240,27 +257,48 @@ async fn remember(
     }
 }
 
+/// Returns the subscriptions that match, after the conditions on the event before.
+fn resolve(
+    receivers: EventReceivers,
+    tenant: &TenantId,
+    new: &NewEvent,
+    previous: &PreviousEvents,
+) -> Arc<Vec<Arc<Subscription>>> {
+    receivers.resolve(&new.name, &new.payload, previous.of(tenant, new))
+}
+
+/// Accepted event, and the number of its deliveries.
+pub(super) struct WrittenEvent {
+    event: Arc<Event>,
+    deliveries: usize,
+}
+
+impl WrittenEvent {
+    fn accepted(&self) -> Accepted {
+        Accepted { event: self.event.id, deliveries: self.deliveries }
+    }
+}
+
 /// Adds an event and its deliveries to all of its receivers except one.
 pub(super) fn accept_one(
     rows: &mut NewRows,
     claims: &Claims,
-    receivers: &Receivers,
+    receivers: &[Arc<Subscription>],
     new: NewEvent,
     except: Option<SubscriptionId>,
     new_deliveries: &mut NewDeliveries,
-) -> Accepted {
-    let matching = receivers.of(new.module).iter().filter(|subscription| Some(subscription.id) != except);
+) -> WrittenEvent {
+    let matching = receivers.iter().filter(|subscription| Some(subscription.id) != except);
     let deliveries = matching.clone().count();
     let event = rows.add_event(new, deliveries);
     let order_key = OrderKey::of_event(&event);
     for subscription in matching {
         rows.add_usual_delivery(&event, subscription, order_key, claims, new_deliveries);
     }
-    Accepted { event: event.id, deliveries }
+    WrittenEvent { event, deliveries }
 }
 
 /// Adds an event whose deliveries follow in steps.
-fn accept_without_deliveries(rows: &mut NewRows, receivers: &Receivers, new: NewEvent) -> Accepted {
-    let deliveries = receivers.of(new.module).len();
-    Accepted { event: rows.add_event(new, deliveries).id, deliveries }
+fn accept_without_deliveries(rows: &mut NewRows, receivers: &[Arc<Subscription>], new: NewEvent) -> WrittenEvent {
+    WrittenEvent { event: rows.add_event(new, receivers.len()), deliveries: receivers.len() }
 }

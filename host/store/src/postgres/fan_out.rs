@@ -2,18 +2,20 @@
 
 use super::Postgres;
 use super::new_events::NewRows;
+use super::previous_events::before;
 use super::rows::{self, EVENT, event_row, int, number};
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::intake::{Accepted, FanOutAnswer, FanOutBackend, STEP, step_of};
 use crate::catalog::Receivers;
 use crate::fair_queue::Owner;
+use crate::matching::StepReceivers;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::event::{Event, EventId};
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use std::sync::Arc;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -107,7 +109,13 @@ async fn step(tx: &WriteTx, tenant: &TenantId, id: Uuid, receivers: &Receivers) 
     {
         // None: the event was deleted with its tenant, or pruned.
         if let Some(promised) = promised(tx, tenant, event).await? {
-            if !fan_out.advance(tx, receivers, &promised, &mut budget, &mut rows, &mut step.new_deliveries) {
+            let due = fan_out.advance(tx, tenant, receivers, &promised, &mut budget).await?;
+            let order_key = OrderKey::of_event(&promised.event);
+            for subscription in due.subscriptions.iter() {
+                let claims = &tx.state().claims;
+                rows.add_usual_delivery(&promised.event, subscription, order_key, claims, &mut step.new_deliveries);
+            }
+            if !due.is_last {
                 break;
             }
             fan_out.correct(tx, tenant, &promised).await?;
@@ -124,35 +132,35 @@ async fn step(tx: &WriteTx, tenant: &TenantId, id: Uuid, receivers: &Receivers) 
     Ok(step)
 }
 
+/// Receivers of an event that a step makes deliveries for.
+struct DueReceivers {
+    subscriptions: Arc<Vec<Arc<Subscription>>>,
+    /// True if no others follow.
+    is_last: bool,
+}
+
 impl FanOut {
-    /// Adds the next deliveries of the first event. Returns true if it has all of them.
-    fn advance(
+    /// Returns the next receivers of the first event.
+    async fn advance(
         &mut self,
         tx: &WriteTx,
+        tenant: &TenantId,
         receivers: &Receivers,
         promised: &Promised,
         budget: &mut usize,
-        rows: &mut NewRows,
-        new_deliveries: &mut NewDeliveries,
-    ) -> bool {
+    ) -> Result<DueReceivers, StoreError> {
         let event = &promised.event;
-        let matching = receivers.of(event.module);
-        *budget = (*budget).min(step_of(matching.len()));
-        let after = self.after;
-        let left: Vec<_> = matching.iter().filter(|one| after.is_none_or(|after| one.id > after)).collect();
-        let due = &left[..left.len().min(*budget)];
-        let order_key = OrderKey::of_event(event);
-        for subscription in due {
-            rows.add_usual_delivery(event, subscription, order_key, &tx.state().claims, new_deliveries);
+        *budget = (*budget).min(step_of(receivers.of(event.module).len()));
+        let StepReceivers { matching, last, is_last } = receivers.match_step(event, self.after, *budget);
+        let previous = if matching.needs_previous() { before(tx, tenant, event).await? } else { None };
+        let subscriptions = matching.resolve(&event.name, &event.payload, previous.as_ref());
+        *budget -= subscriptions.len();
+        self.made += subscriptions.len();
+        self.lacks = self.lacks.saturating_sub(subscriptions.len());
+        if !is_last {
+            self.after = last.or(self.after);
         }
-        *budget -= due.len();
-        self.made += due.len();
-        self.lacks = self.lacks.saturating_sub(due.len());
-        if due.len() < left.len() {
-            self.after = due.last().map(|subscription| subscription.id).or(after);
-            return false;
-        }
-        true
+        Ok(DueReceivers { subscriptions, is_last })
     }
 
     /// Corrects the number of the first event's deliveries, which are complete, if it is another one than at acceptance.

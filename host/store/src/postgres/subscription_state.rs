@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::endings::end_pending;
 use super::new_events::NewRows;
 use super::outcomes::{detail, record_one};
+use super::previous_events::latest;
 use super::rows::text;
 use super::transaction::WriteTx;
 use crate::StoreError;
@@ -107,7 +108,10 @@ async fn accept_host_event(
     let Some(event) = host_events::state_change(changed) else { return Ok(()) };
     let mut rows = NewRows::default();
     let claims = &tx.state().claims;
-    accept_one(&mut rows, claims, receivers, event, Some(changed.id), new_deliveries);
+    let receivers = receivers.match_host_event(&event);
+    let previous = if receivers.needs_previous() { latest(tx, &changed.tenant, &event).await? } else { None };
+    let receivers = receivers.resolve(&event.name, &event.payload, previous.as_deref());
+    accept_one(&mut rows, claims, &receivers, event, Some(changed.id), new_deliveries);
     rows.insert(tx, &changed.tenant).await
 }
 

@@ -1,22 +1,23 @@
 //! Accepting events: the transaction behind `202`.
 
 use super::batch::{AdminTx, IntakeStatement, IntakeTx};
-use super::new_events::{write_event, write_usual_delivery};
+use super::new_events::{latest, write_event, write_usual_delivery};
 use super::{Sqlite, fan_out, rejected};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
 use crate::backend::intake::{Accepted, IntakeAnswer, IntakeBackend, IntakeRequest, NewEvent, Repeatable, answer_text};
-use crate::catalog::Receivers;
 use crate::commits::IntakeCommit;
 use crate::host_state::HostState;
+use crate::matching::EventReceivers;
 use crate::order_key::OrderKey;
 use crate::store_event::NewDeliveries;
 use crate::write_queue::Terms;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::cell::LazyCell;
+use std::sync::Arc;
 use uuid::Uuid;
 
 #[async_trait]
@@ -55,16 +56,16 @@ fn write(
         return Ok(IntakeCommit::nothing(IntakeAnswer::Repetition(stored.answer(once)?)));
     }
     tx.require_disk()?;
-    if !state.catalog.is_current(tenant, &request.receivers) {
+    if !state.catalog.is_current(tenant, &request.receivers.receivers) {
         return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(request))));
     }
     let IntakeRequest { tenant, events, receivers, caps, once, steps, .. } = request;
     let mut new_deliveries = NewDeliveries::default();
     let mut accepted = Vec::with_capacity(events.len());
-    for event in events {
+    for (event, receivers) in events.into_iter().zip(receivers.events) {
         accepted.push(match steps {
-            None => accept_one(tx, state, &receivers, &tenant, event, None, &mut new_deliveries),
-            Some(_) => accept_without_deliveries(tx, &receivers, &tenant, event),
+            None => accept_one(tx, state, receivers, &tenant, event, None, &mut new_deliveries)?,
+            Some(_) => accept_without_deliveries(tx, receivers, &tenant, event)?,
         });
     }
     let answer = match &once {
@@ -91,7 +92,7 @@ fn write_instead(
     (actor, id): (Actor, Uuid),
 ) -> Result<IntakeCommit<IntakeAnswer>, StoreError> {
     let tenant = request.tenant.clone();
-    if !state.catalog.is_current(&tenant, &request.receivers) {
+    if !state.catalog.is_current(&tenant, &request.receivers.receivers) {
         let replaces = Some((actor, id));
         return Ok(IntakeCommit::nothing(IntakeAnswer::Stale(Box::new(IntakeRequest { replaces, ..request }))));
     }
@@ -153,29 +154,41 @@ fn remember(tx: &IntakeTx<'_, '_>, tenant: &TenantId, request: &Repeatable, answ
 pub(super) fn accept_one(
     tx: &IntakeTx<'_, '_>,
     state: &HostState,
-    receivers: &Receivers,
+    receivers: EventReceivers,
     tenant: &TenantId,
     new: NewEvent,
     except: Option<SubscriptionId>,
     new_deliveries: &mut NewDeliveries,
-) -> Accepted {
-    let matching = receivers.of(new.module).iter().filter(|subscription| Some(subscription.id) != except);
+) -> Result<Accepted, StoreError> {
+    let receivers = resolve(tx, receivers, tenant, &new)?;
+    let matching = receivers.iter().filter(|subscription| Some(subscription.id) != except);
     let deliveries = matching.clone().count();
     let event = write_event(tx, tenant, new, deliveries);
     let order_key = LazyCell::new(|| OrderKey::of_event(&event));
     for subscription in matching {
         write_usual_delivery(tx, &event, subscription, &order_key, &state.claims, new_deliveries);
     }
-    Accepted { event: event.id, deliveries }
+    Ok(Accepted { event: event.id, deliveries })
 }
 
 /// Adds an event whose deliveries follow in steps.
 fn accept_without_deliveries(
     tx: &IntakeTx<'_, '_>,
-    receivers: &Receivers,
+    receivers: EventReceivers,
     tenant: &TenantId,
     new: NewEvent,
-) -> Accepted {
-    let deliveries = receivers.of(new.module).len();
-    Accepted { event: write_event(tx, tenant, new, deliveries).id, deliveries }
+) -> Result<Accepted, StoreError> {
+    let deliveries = resolve(tx, receivers, tenant, &new)?.len();
+    Ok(Accepted { event: write_event(tx, tenant, new, deliveries).id, deliveries })
+}
+
+/// Returns the subscriptions that match, after the conditions on the event before.
+fn resolve(
+    tx: &IntakeTx<'_, '_>,
+    receivers: EventReceivers,
+    tenant: &TenantId,
+    new: &NewEvent,
+) -> Result<Arc<Vec<Arc<Subscription>>>, StoreError> {
+    let previous = if receivers.needs_previous() { latest(tx, tenant, new)? } else { None };
+    Ok(receivers.resolve(&new.name, &new.payload, previous.as_deref()))
 }

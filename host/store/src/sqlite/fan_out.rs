@@ -3,7 +3,7 @@
 use super::Sqlite;
 use super::batch::{IntakeStatement, IntakeTx};
 use super::event_cache::EventCache;
-use super::new_events::write_usual_delivery;
+use super::new_events::{before, write_usual_delivery};
 use crate::StoreError;
 use crate::backend::intake::{FanOutAnswer, FanOutBackend, STEP, step_of};
 use crate::catalog::Receivers;
@@ -105,18 +105,13 @@ fn promised(tx: &IntakeTx<'_, '_>, tenant: &TenantId, id: EventId) -> Result<usi
     Ok(found.unwrap_or_default())
 }
 
-/// Returns the event's subscriptions after this one, in the order of their ids.
-fn left_after(matching: &[Arc<Subscription>], after: Option<SubscriptionId>) -> Vec<Arc<Subscription>> {
-    let mut left: Vec<_> =
-        matching.iter().filter(|one| after.is_none_or(|after| one.id.0 > after.0)).cloned().collect();
-    left.sort_unstable_by_key(|one| one.id.0);
-    left
-}
+/// Event with the subscriptions that get it.
+type Addressed = (Arc<Event>, Arc<Vec<Arc<Subscription>>>);
 
 /// Deliveries of a step, before anything is written.
 #[derive(Default)]
 struct Planned {
-    due: Vec<(Arc<Event>, Vec<Arc<Subscription>>)>,
+    due: Vec<Addressed>,
     /// Events with all their deliveries after the step, but with another number than at acceptance, and that number.
     corrected: Vec<(EventId, usize)>,
 }
@@ -137,18 +132,16 @@ fn plan(
     {
         // None: the event was deleted with its tenant, or pruned.
         if let Some(event) = cache.read_within(tx, tenant, *id)? {
-            let matching = receivers.of(event.module);
-            budget = budget.min(step_of(matching.len()));
-            let mut subscriptions = left_after(matching, fan_out.after);
-            let is_complete = subscriptions.len() <= budget;
-            subscriptions.truncate(budget);
+            budget = budget.min(step_of(receivers.of(event.module).len()));
+            let looked_at = receivers.match_step(&event, fan_out.after, budget);
+            let previous = if looked_at.matching.needs_previous() { before(tx, tenant, &event)? } else { None };
+            let subscriptions = looked_at.matching.resolve(&event.name, &event.payload, previous.as_deref());
             budget -= subscriptions.len();
             fan_out.made += subscriptions.len();
             fan_out.lacks = fan_out.lacks.saturating_sub(subscriptions.len());
-            let last = subscriptions.last().map(|subscription| subscription.id);
             planned.due.push((event, subscriptions));
-            if !is_complete {
-                fan_out.after = last.or(fan_out.after);
+            if !looked_at.is_last {
+                fan_out.after = looked_at.last.or(fan_out.after);
                 break;
             }
             let expected = promised(tx, tenant, *id)?;
@@ -181,8 +174,8 @@ fn step(
     let planned = plan(tx, receivers, cache, tenant, &mut fan_out)?;
     for (event, subscriptions) in planned.due {
         let order_key = LazyCell::new(|| OrderKey::of_event(&event));
-        for subscription in subscriptions {
-            write_usual_delivery(tx, &event, &subscription, &order_key, claims, &mut new_deliveries);
+        for subscription in subscriptions.iter() {
+            write_usual_delivery(tx, &event, subscription, &order_key, claims, &mut new_deliveries);
         }
     }
     for (event, made) in planned.corrected {

@@ -70,7 +70,7 @@ fn write(tx: &AdminTx<'_, '_>, request: &StateRequest, state: &HostState) -> Res
     let action = AuditAction::SubscriptionState { id: *id, before: current.state, after: effect.changed.state };
     store(tx, &effect)?;
     if effect.is_host_event {
-        accept_host_event(tx, state, receivers, &effect.changed, &mut written.new_deliveries);
+        accept_host_event(tx, state, receivers, &effect.changed, &mut written.new_deliveries)?;
     }
     tx.record(actor, Some(tenant), &action)?;
     written.changed = Some(Arc::new(effect.changed));
@@ -98,10 +98,10 @@ fn accept_host_event(
     receivers: &Receivers,
     changed: &Subscription,
     new_deliveries: &mut NewDeliveries,
-) {
-    if let Some(event) = host_events::state_change(changed) {
-        accept_one(&tx.intake(), state, receivers, &changed.tenant, event, Some(changed.id), new_deliveries);
-    }
+) -> Result<(), StoreError> {
+    let Some(event) = host_events::state_change(changed) else { return Ok(()) };
+    let receivers = receivers.match_host_event(&event);
+    accept_one(&tx.intake(), state, receivers, &changed.tenant, event, Some(changed.id), new_deliveries).map(drop)
 }
 
 /// Stores the effect of a change, and ends the first pending deliveries of a disabled subscription.

@@ -21,7 +21,7 @@ pub(super) fn event(pick: usize) -> NewEvent {
         name: if pick.is_multiple_of(2) { "Contact is Created".into() } else { "Contact is Updated".into() },
         module,
         entity_id: (pick != 7).then(|| (pick % 3).to_string()),
-        payload: Bytes::from(format!("{{\"n\": {pick}}}")),
+        payload: Bytes::from(format!("{{\"eventData\": {{\"n\": {pick}}}}}")),
     }
 }
 
@@ -100,7 +100,7 @@ impl TwinSide {
                 told(store.accept_once(request, tenant, few, self.share).await)
             }
             TwinWhat::AcceptInSteps => {
-                let receivers = store.catalog().receivers(&tenant);
+                let receivers = store.catalog().receivers(&tenant).match_events(&few).await;
                 let steps = Some(ids::new_uuid());
                 let caps = self.share;
                 let request = IntakeRequest { tenant, events: few, receivers, caps, once: None, steps, replaces: None };

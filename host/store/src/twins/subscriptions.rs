@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Settings by two numbers: modules and order, and plugins and delay.
+/// Settings by two numbers: modules, event names, filter and order, and plugins and delay.
 fn new(pick: usize, more: usize) -> NewSubscription {
     let modules = match pick % 4 {
         0 => json!(["Contact"]),
@@ -27,6 +27,13 @@ fn new(pick: usize, more: usize) -> NewSubscription {
         3 => json!({"on_failure": "skip-after", "attempts": 1}),
         _ => Value::Null,
     };
+    let events = if pick % 6 == 1 { json!(["Contact is Updated"]) } else { json!([]) };
+    let filter = match pick % 5 {
+        1 => json!({"eventData": {"n": {"$gt": 3}}}),
+        2 => json!({"eventData": {"n": {"$changed": true}}}),
+        3 => json!({"$or": [{"eventName": "Contact is Created"}, {"eventData": {"n": {"$changed": false}}}]}),
+        _ => Value::Null,
+    };
     let (_, sha256) = component(more % 2);
     let plugin = match more {
         3 | 4 => json!("p0"),
@@ -35,7 +42,7 @@ fn new(pick: usize, more: usize) -> NewSubscription {
         _ => json!([]),
     };
     let first_wait_s = if more == 2 || more == 3 { 5 } else { 0 };
-    let settings = json!({"notify_url": "http://a.example/", "modules": modules, "plugin": plugin, "ordering": ordering,
+    let settings = json!({"notify_url": "http://a.example/", "modules": modules, "events": events, "filter": filter, "plugin": plugin, "ordering": ordering,
         "description": format!("settings {pick} {more}"), "headers": {"x-a": "{{secret:one}}"},
         "retry": {"schedule_s": [first_wait_s, 60], "age_max_s": 86_400}});
     let secrets = BTreeMap::from([("one".to_owned(), format!("secret {pick}").into_bytes().into())]);

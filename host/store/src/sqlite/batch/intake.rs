@@ -11,8 +11,10 @@ use crate::counted_tables::IDEMPOTENCY_KEY_BYTES;
 use crate::sqlite::rows::{DeliveryRow, EventRow};
 use crate::sqlite::usage;
 use crate::usage::UsageKind;
+use hookloom_model::event::{Event, Module};
 use hookloom_model::subscription::TenantId;
 use rusqlite::{OptionalExtension as _, Params, Row};
+use std::sync::Arc;
 
 /// Statement besides the inserts of events and deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(crate) enum IntakeStatement {
     Remember,
     /// Finds an event.
     Event,
+    /// Finds the last event of a contact or deal.
+    Latest,
+    /// Finds the event of the same contact or deal before an event.
+    Before,
     /// Finds the number of deliveries with which an event was accepted.
     Promised,
     /// Corrects that number.
@@ -49,6 +55,15 @@ impl IntakeStatement {
             }
             IntakeStatement::Event => {
                 "SELECT id, name, module, entity_id, received_at_ms, payload FROM events WHERE tenant = ?1 AND id = ?2"
+            }
+            IntakeStatement::Latest => {
+                "SELECT id, name, module, entity_id, received_at_ms, payload FROM events
+                 WHERE tenant = ?1 AND entity_id = ?2 AND module = ?3 ORDER BY seq DESC LIMIT 1"
+            }
+            IntakeStatement::Before => {
+                "SELECT id, name, module, entity_id, received_at_ms, payload FROM events
+                 WHERE tenant = ?1 AND entity_id = ?3 AND module = ?4
+                   AND seq < (SELECT this.seq FROM events this WHERE this.tenant = ?1 AND this.id = ?2) ORDER BY seq DESC LIMIT 1"
             }
             IntakeStatement::Promised => "SELECT fan_out FROM events WHERE tenant = ?1 AND id = ?2",
             IntakeStatement::Correct => "UPDATE events SET fan_out = ?3 WHERE tenant = ?1 AND id = ?2",
@@ -79,6 +94,15 @@ impl IntakeTx<'_, '_> {
         let payload = Some(event.event.payload.len() as u64);
         self.0.count(Count { tenant: event.tenant.clone(), kind: UsageKind::Events, bytes: event.bytes(), payload });
         self.0.rows.borrow_mut().events.push(event);
+    }
+
+    /// Returns the last event of a contact or deal among the collected rows.
+    pub(crate) fn collected_event(&self, tenant: &TenantId, module: Module, entity_id: &str) -> Option<Arc<Event>> {
+        let rows = self.0.rows.borrow();
+        let is_of = |row: &&EventRow| {
+            row.event.module == module && row.event.entity_id.as_deref() == Some(entity_id) && row.tenant == *tenant
+        };
+        rows.events.iter().rev().find(is_of).map(|row| row.event.clone())
     }
 
     /// Adds a delivery to the collected rows, and counts it.

@@ -1,0 +1,173 @@
+//! Matching of events with subscriptions: module, event name and filter.
+//!
+//! # Guarantees
+//! - An event is parsed only if a subscription of its module has a filter, and then once.
+//! - What takes long is done before the transaction that accepts the event. Only conditions `$changed` are left to it, because only
+//!   the transaction knows the event before this one.
+//! - Between two filters, other tasks of the runtime may run, so that a tenant with expensive filters delays its own requests only.
+//!
+//! # Limits
+//! The filters are evaluated as of the generation of the catalog that the receivers have; a backend refuses an answer that is outdated.
+
+use crate::catalog::Receivers;
+use crate::new_event::NewEvent;
+use hookloom_model::clock::{instant, since};
+use hookloom_model::event::Event;
+use hookloom_model::filter::{Decision, Document, Residual};
+use hookloom_model::subscription::{Subscription, SubscriptionId};
+use std::cell::LazyCell;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+/// Time after which matching lets other tasks run.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// Maximum cost of the subscriptions that a step of a fan-out looks at: each costs 1, and each regular expression of its filter
+/// [`REGEX_COST`].
+const STEP_COST_MAX: usize = 512;
+
+/// Cost of a regular expression.
+const REGEX_COST: usize = 128;
+
+/// Subscription that matches an event, if the conditions hold that are left.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    subscription: Arc<Subscription>,
+    /// Conditions on the event before. None: the subscription matches.
+    residual: Option<Residual>,
+}
+
+/// Subscriptions that match one event.
+#[derive(Clone, Debug)]
+pub(crate) enum EventReceivers {
+    /// All subscriptions of its module, none of which has event names or a filter.
+    All(Arc<Vec<Arc<Subscription>>>),
+    /// Some of them, in the order of their ids.
+    Some(Vec<Candidate>),
+}
+
+/// Receivers of a request's events, as of one generation of the catalog.
+#[derive(Clone, Debug)]
+pub struct MatchedReceivers {
+    pub(crate) receivers: Receivers,
+    /// Receivers of each event.
+    pub(crate) events: Vec<EventReceivers>,
+}
+
+impl EventReceivers {
+    /// Returns the number of subscriptions that match if all conditions hold that are left.
+    pub(crate) fn len_max(&self) -> usize {
+        match self {
+            EventReceivers::All(subscriptions) => subscriptions.len(),
+            EventReceivers::Some(candidates) => candidates.len(),
+        }
+    }
+
+    /// Returns true if the outcome depends on the event before.
+    pub(crate) fn needs_previous(&self) -> bool {
+        match self {
+            EventReceivers::All(_) => false,
+            EventReceivers::Some(candidates) => candidates.iter().any(|candidate| candidate.residual.is_some()),
+        }
+    }
+
+    /// Returns the subscriptions that match, in the order of their ids. `previous` is the event before it of the same contact or
+    /// deal; it is not looked at unless [`EventReceivers::needs_previous`] says so.
+    pub(crate) fn resolve(self, name: &str, payload: &[u8], previous: Option<&Event>) -> Arc<Vec<Arc<Subscription>>> {
+        let candidates = match self {
+            EventReceivers::All(subscriptions) => return subscriptions,
+            EventReceivers::Some(candidates) => candidates,
+        };
+        let documents = LazyCell::new(|| (Document::new(name, payload), previous.map(Document::of)));
+        let holds = |residual: Residual| residual.holds(&documents.0, documents.1.as_ref());
+        let matching = candidates
+            .into_iter()
+            .filter_map(|Candidate { subscription, residual }| residual.is_none_or(holds).then_some(subscription));
+        Arc::new(matching.collect())
+    }
+}
+
+/// Subscriptions that a step of a fan-out has looked at.
+pub(crate) struct StepReceivers {
+    /// Those of them that match.
+    pub(crate) matching: EventReceivers,
+    /// Last one of them. None: there were none.
+    pub(crate) last: Option<SubscriptionId>,
+    /// True if no subscription comes after them.
+    pub(crate) is_last: bool,
+}
+
+impl Receivers {
+    /// Matches the events of a request.
+    pub(crate) async fn match_events(self, events: &[NewEvent]) -> MatchedReceivers {
+        let mut matched = Vec::with_capacity(events.len());
+        let mut begun = instant();
+        for event in events {
+            if !self.is_selective(event.module) {
+                matched.push(EventReceivers::All(self.list(event.module)));
+                continue;
+            }
+            let document = LazyLock::new(|| Document::new(&event.name, &event.payload));
+            let mut candidates = Vec::new();
+            for subscription in self.of(event.module) {
+                candidates.extend(candidate(subscription, &event.name, &document));
+                if since(begun) >= SLICE {
+                    tokio::task::yield_now().await;
+                    begun = instant();
+                }
+            }
+            matched.push(EventReceivers::Some(candidates));
+        }
+        MatchedReceivers { receivers: self, events: matched }
+    }
+
+    /// Matches an event of the host itself.
+    pub(crate) fn match_host_event(&self, event: &NewEvent) -> EventReceivers {
+        if !self.is_selective(event.module) {
+            return EventReceivers::All(self.list(event.module));
+        }
+        let document = LazyLock::new(|| Document::new(&event.name, &event.payload));
+        let subscriptions = self.of(event.module).iter();
+        EventReceivers::Some(subscriptions.filter_map(|one| candidate(one, &event.name, &document)).collect())
+    }
+
+    /// Matches an event with the subscriptions after one, up to a number of matching ones.
+    pub(crate) fn match_step(
+        &self,
+        event: &Event,
+        after: Option<SubscriptionId>,
+        deliveries_max: usize,
+    ) -> StepReceivers {
+        let document = LazyLock::new(|| Document::of(event));
+        let mut candidates = Vec::new();
+        let mut last = None;
+        let mut cost = 0;
+        let left = self.of(event.module).iter().filter(|one| after.is_none_or(|after| one.id > after));
+        for subscription in left {
+            if candidates.len() == deliveries_max || cost >= STEP_COST_MAX {
+                return StepReceivers { matching: EventReceivers::Some(candidates), last, is_last: false };
+            }
+            cost += 1 + subscription.settings.filter.as_ref().map_or(0, |filter| filter.regexes() * REGEX_COST);
+            candidates.extend(candidate(subscription, &event.name, &document));
+            last = Some(subscription.id);
+        }
+        StepReceivers { matching: EventReceivers::Some(candidates), last, is_last: true }
+    }
+}
+
+/// Returns the subscription, unless its event names or its filter refuse the event.
+fn candidate(
+    subscription: &Arc<Subscription>,
+    event_name: &str,
+    document: &LazyLock<Document, impl FnOnce() -> Document>,
+) -> Option<Candidate> {
+    if !subscription.settings.lists(event_name) {
+        return None;
+    }
+    let residual = match subscription.settings.filter.as_ref().map(|filter| filter.decide(document)) {
+        None | Some(Decision::Matches) => None,
+        Some(Decision::Refuses) => return None,
+        Some(Decision::Depends(residual)) => Some(residual),
+    };
+    Some(Candidate { subscription: subscription.clone(), residual })
+}
