@@ -19,6 +19,7 @@ mod events;
 mod examples;
 mod exchange;
 mod extract;
+mod filters;
 mod fleet;
 mod in_force;
 pub mod listen;
@@ -137,6 +138,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(subscriptions::get, subscriptions::update, subscriptions::patch, subscriptions::delete))
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
+        .routes(routes!(filters::try_filter))
         .routes(routes!(plugins::list))
         .routes(routes!(plugins::versions))
         .routes(routes!(plugins::activate))

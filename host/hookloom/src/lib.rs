@@ -53,6 +53,6 @@ pub use hookloom_telemetry as telemetry;
 
 // Pure rules and data.
 pub use hookloom_model::{
-    access, address, chain, clock, delivery, describe, diff, event, event_type, figures, headers, ids, inspector,
-    limits, pauses, plural, retry, secret, signature, subscription, url_path,
+    access, address, chain, clock, delivery, describe, diff, event, event_type, figures, filter, headers, ids,
+    inspector, limits, pauses, plural, retry, secret, signature, subscription, url_path,
 };

@@ -163,7 +163,7 @@ impl Filter {
 
     /// Returns the first condition that does not hold. None: the event matches.
     pub fn refusal(&self, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
-        refusal::refusal(&self.0.root, event, previous)
+        refusal::refusal(&self.0, event, previous)
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) fn body(operation: &str) -> Option<Value> {
     let subscription = json!({
         "notify_url": "https://hooks.example.com/crm",
         "modules": ["Contact", "Deal"],
+        "events": ["Contact is Created", "Opportunity is Updated"],
+        "filter": {"$or": [{"eventName": "Contact is Created"}, {"fields": {"milestone": {"$changed": true}}}]},
         "description": "Data warehouse",
         "headers": {"x-team": "sales"},
         "timeout_ms": 15_000,
@@ -52,6 +54,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "update_subscription" => {
             json!({"description": "Data warehouse, EU", "headers": {"x-team": null}, "concurrency": 8})
         }
+        "try_filter" => json!({"modules": ["Deal"], "filter": {"fields": {"probability": {"$gte": 75}}}}),
         "pause_subscription" => json!({"reason": "maintenance of the receiver"}),
         "redrive_subscription" => json!({"states": ["dead"], "from_ms": AT_MS, "preview": true}),
         "replay_to_subscription" => json!({"from_ms": AT_MS, "to_ms": AT_MS + 3_600_000, "preview": true}),
@@ -99,6 +102,13 @@ pub(super) fn schema(name: &str) -> Option<Value> {
                 "due_at_ms": null, "attempts_made": 1, "reason": null, "created_at_ms": AT_MS, "updated_at_ms": AT_MS + 40,
             }],
             "cursor": null,
+        }),
+        "FilterTrialBody" => json!({
+            "events": 2, "has_more": false, "matching": 1, "matching_ids": [ID],
+            "refused": [{
+                "id": "019a2136-faad-7301-9607-05cad38ff3d4", "why": "/fields/probability/$gte 75 met 20",
+            }],
+            "fields": ["expected_value", "id", "name", "probability"],
         }),
         "TokenBody" => json!({"id": ID, "hint": "hlt_5Yx0", "label": "Agile CRM", "created_at_ms": AT_MS}),
         "KeyBody" => json!({

@@ -6,8 +6,9 @@ use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead};
 use crate::clock::now_ms;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
-use crate::store::{EventFilter, EventSummary, EventView};
-use crate::subscription::{Subscription, TenantId};
+use crate::filter::{Document, Filter, Refusal};
+use crate::store::{DeliveryView, EventFilter, EventSummary, EventView};
+use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -133,6 +134,34 @@ impl Operations {
         })
     }
 
+    /// Returns the condition that refuses an event, for each subscription with a filter and without a delivery of the event.
+    async fn refusals(
+        &self,
+        tenant: &TenantId,
+        view: &EventView,
+        deliveries: &HashMap<SubscriptionId, &DeliveryView>,
+    ) -> Result<HashMap<SubscriptionId, Refusal>, Problem> {
+        let subscriptions = self.store.catalog().subscriptions(tenant);
+        let without = subscriptions.iter().filter(|one| !deliveries.contains_key(&one.id));
+        let filters: Vec<_> = without.filter_map(|one| Some((one.id, one.settings.filter.clone()?))).collect();
+        if filters.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let previous = match view.previous {
+            Some(_) => self.store.previous(tenant.clone(), &view.event).await?,
+            None => None,
+        };
+        let event = view.event.clone();
+        let refusals = self.cpu.run(Some(tenant), move || {
+            let previous = previous.as_deref().map(Document::of);
+            let document = Document::of(&event);
+            let refusal_of =
+                |(id, filter): (SubscriptionId, Filter)| Some((id, filter.refusal(&document, previous.as_ref())?));
+            filters.into_iter().filter_map(refusal_of).collect()
+        });
+        Ok(refusals.await?)
+    }
+
     /// Explains the state of an event for each subscription of its tenant.
     pub(crate) async fn explained(&self, tenant: &TenantId, view: &EventView) -> Result<Vec<Explanation>, Problem> {
         let attempts = self.store.attempts_of_event(tenant.clone(), view.event.id).await?;
@@ -140,6 +169,7 @@ impl Operations {
         // The newest of several deliveries counts, and comes first: a replay says more than the delivery before it.
         let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
         let note = view.event.entity_note();
+        let refusals = self.refusals(tenant, view, &deliveries).await?;
         let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
         let one = |subscription: &Arc<Subscription>| {
             let delivery = deliveries.get(&subscription.id).copied();
@@ -149,6 +179,7 @@ impl Operations {
                 behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
                 lane: self.lanes.status(subscription.id),
                 note: note.as_deref(),
+                refusal: refusals.get(&subscription.id),
                 is_test,
             };
             explain(&view.event, subscription, &known, now_ms())

@@ -5,6 +5,7 @@
 use crate::deliver::LaneStatus;
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState, Reason, Verdict};
 use crate::event::Event;
+use crate::filter::Refusal;
 use crate::plural::counted;
 use crate::store::DeliveryView;
 use crate::subscription::{Ordering, Subscription, SubscriptionState};
@@ -75,6 +76,8 @@ pub(crate) struct Known<'a> {
     pub(crate) lane: Option<LaneStatus>,
     /// Reason why the event has no entity although it has an id.
     pub(crate) note: Option<&'a str>,
+    /// First condition of the subscription's filter that the event does not meet now, if there is no delivery.
+    pub(crate) refusal: Option<&'a Refusal>,
     /// True if the event was made for a test of one subscription; no other subscription gets it.
     pub(crate) is_test: bool,
 }
@@ -108,7 +111,7 @@ fn why(event: &Event, subscription: &Subscription, known: &Known<'_>, now_ms: i6
         None if known.is_test => {
             "not matched: the event was made for a test delivery of another subscription".to_owned()
         }
-        None => not_matched(event, subscription),
+        None => not_matched(event, subscription, known.refusal),
         Some(view) if view.state == DeliveryState::Pending => {
             format!("{}{}", cause(view.kind), pending(view, subscription, known, now_ms))
         }
@@ -125,17 +128,23 @@ fn cause(kind: DeliveryKind) -> &'static str {
     }
 }
 
-fn not_matched(event: &Event, subscription: &Subscription) -> String {
+fn not_matched(event: &Event, subscription: &Subscription, refusal: Option<&Refusal>) -> String {
     let module = event.module.as_str();
     if !subscription.settings.modules.contains(&event.module) {
         return format!("not matched: its modules do not include {module}");
+    }
+    if !subscription.settings.lists(&event.name) {
+        return format!("not matched: its events do not include {:?}", event.name);
+    }
+    if let Some(refusal) = refusal {
+        return format!("not matched: its filter refuses the event: {refusal}");
     }
     if subscription.created_at_ms > event.received_at_ms {
         return "not matched: the subscription was made after the event; a replay delivers it".to_owned();
     }
     match subscription.state {
         SubscriptionState::Disabled => "not matched: the subscription is disabled; a replay delivers it".to_owned(),
-        _ => "not matched: the subscription was disabled, or had other modules, when the event was accepted; a replay delivers it".to_owned(),
+        _ => "not matched: the subscription was disabled, or had other modules, events or another filter, when the event was accepted; a replay delivers it".to_owned(),
     }
 }
 

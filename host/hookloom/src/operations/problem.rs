@@ -24,6 +24,11 @@ pub(crate) struct FieldFault {
     pub detail: String,
 }
 
+/// Returns the fault of the field at a position.
+pub(crate) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
+    FieldFault { pointer: pointer.to_owned(), detail: detail.into() }
+}
+
 /// Problem document.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct Problem {
@@ -83,7 +88,7 @@ impl Problem {
     }
 
     pub(crate) fn field(pointer: &str, detail: impl Into<String>) -> Self {
-        Problem::fields(vec![FieldFault { pointer: pointer.to_owned(), detail: detail.into() }])
+        Problem::fields(vec![fault(pointer, detail)])
     }
 
     /// Returns the answer to a JSON body that does not match the schema of the operation.

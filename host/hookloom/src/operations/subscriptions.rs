@@ -1,8 +1,10 @@
 //! Subscriptions. Settings are validated in [`mod@write`].
 
+mod selection;
 mod warnings;
 mod write;
 
+pub(crate) use selection::{EventSelection, read_filter, selection_faults};
 #[cfg(test)]
 pub(crate) use write::READ_ONLY;
 pub(crate) use write::{SubscriptionPatch, SubscriptionWrite};
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
-use write::{TEXT_BYTES_MAX, fault};
+use write::TEXT_BYTES_MAX;
 
 /// Maximum number of subscriptions of a tenant. Each event is matched against all of them.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -180,7 +182,7 @@ impl Operations {
         pause: Pause,
     ) -> Result<SubscriptionBody, Problem> {
         if pause.reason.len() > TEXT_BYTES_MAX {
-            return Err(Problem::fields(vec![fault("/reason", format!("at most {TEXT_BYTES_MAX} bytes"))]));
+            return Err(Problem::field("/reason", format!("at most {TEXT_BYTES_MAX} bytes")));
         }
         self.set_state(access, id, StateChange::Pause { reason: pause.reason, by_host: false }).await
     }

@@ -2,7 +2,7 @@
 
 use super::document::Document;
 use super::evaluate::{bearers, has_changed, member_of};
-use super::{Comparison, Member, Node, Test};
+use super::{Comparison, Member, Node, Parsed, Test};
 use crate::limits::shortened;
 use serde_json::Value;
 use std::fmt;
@@ -15,19 +15,24 @@ const SHOWN_BYTES_MAX: usize = 80;
 pub struct Refusal {
     /// JSON pointer of the condition, from the filter on.
     pub pointer: String,
+    /// The condition as it was written, shortened.
+    pub condition: String,
     /// Value that the condition met, shortened, or another fact about it.
     pub met: String,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} met {}", self.pointer, self.met)
+        write!(f, "{} {} met {}", self.pointer, self.condition, self.met)
     }
 }
 
 /// Returns the first condition that does not hold.
-pub(super) fn refusal(root: &Node, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
-    Evaluation { event, previous }.refusal(root, &[])
+pub(super) fn refusal(filter: &Parsed, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
+    let mut refusal = Evaluation { event, previous }.refusal(&filter.root, &[])?;
+    let condition = filter.source.pointer(&refusal.pointer).map(Value::to_string).unwrap_or_default();
+    refusal.condition = shortened(&condition, SHOWN_BYTES_MAX);
+    Some(refusal)
 }
 
 struct Evaluation<'d> {
@@ -85,11 +90,15 @@ fn of_comparisons(comparisons: &[Comparison], values: &[&Value]) -> Option<Refus
             first = Some(of_value);
         }
     }
-    first.map(|comparison| Refusal { pointer: comparison.pointer.clone(), met: shown(values) })
+    first.map(|comparison| Refusal {
+        pointer: comparison.pointer.clone(),
+        condition: String::new(),
+        met: shown(values),
+    })
 }
 
 fn at(node: &Node, met: &str) -> Refusal {
-    Refusal { pointer: node.pointer.clone(), met: met.to_owned() }
+    Refusal { pointer: node.pointer.clone(), condition: String::new(), met: met.to_owned() }
 }
 
 /// Returns values as JSON, shortened.

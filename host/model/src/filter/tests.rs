@@ -213,27 +213,31 @@ fn a_refusal_names_the_condition_and_the_value() {
     check_refusal(
         DEAL,
         r#"{"eventData": {"id": 7}, "fields": {"probability": {"$gt": 1, "$lt": 20}}}"#,
-        "/fields/probability/$lt met 95.0",
+        "/fields/probability/$lt 20 met 95.0",
     );
-    check_refusal(CONTACT, r#"{"fields": {"email": "x"}}"#, "/fields/email met \"Dana@example.org\" and 1 more");
-    check_refusal(CONTACT, r#"{"fields": {"absent": "x"}}"#, "/fields/absent met nothing");
+    check_refusal(CONTACT, r#"{"fields": {"email": "x"}}"#, "/fields/email \"x\" met \"Dana@example.org\" and 1 more");
+    check_refusal(CONTACT, r#"{"fields": {"absent": "x"}}"#, "/fields/absent \"x\" met nothing");
     check_refusal(
         CONTACT,
         r#"{"eventData": {"tags": {"$neq": "lead"}}}"#,
-        "/eventData/tags/$neq met [\"lead\",\"test\"]",
+        "/eventData/tags/$neq \"lead\" met [\"lead\",\"test\"]",
     );
     check_refusal(
         CONTACT,
         r#"{"$or": [{"eventName": "x"}]}"#,
-        "/$or met an event for which none of its alternatives holds",
+        "/$or [{\"eventName\":\"x\"}] met an event for which none of its alternatives holds",
     );
-    check_refusal(CONTACT, r#"{"$not": {"eventData": {"tags": "lead"}}}"#, "/$not met an event for which it holds");
+    check_refusal(
+        CONTACT,
+        r#"{"$not": {"eventData": {"tags": "lead"}}}"#,
+        "/$not {\"eventData\":{\"tags\":\"lead\"}} met an event for which it holds",
+    );
     check_refusal(
         CONTACT,
         r#"{"fields": {"Plan": {"$changed": false}}}"#,
-        "/fields/Plan/$changed met another value than before: \"Pro\"",
+        "/fields/Plan/$changed false met another value than before: \"Pro\"",
     );
-    check_refusal(DEAL, r#"{"eventData": {"lines": {"sku": "a", "count": 9}}}"#, "/eventData/lines/count met 1");
+    check_refusal(DEAL, r#"{"eventData": {"lines": {"sku": "a", "count": 9}}}"#, "/eventData/lines/count 9 met 1");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Validation of the settings of a subscription. Each fault has its position.
 
+use super::selection::{EventSelection, read_filter, regex_fault, selection_faults};
 use crate::address::{AddressError, check_host, check_url};
 use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::limits::shortened;
-use crate::operations::{FieldFault, Operations, Problem, ReadOnly, merge_patch};
+use crate::operations::{FieldFault, Operations, Problem, ReadOnly, fault, merge_patch};
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{LoadedSettings, Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
@@ -94,10 +95,12 @@ impl SubscriptionWrite {
             return Err(Problem::field("/signing_secret", detail));
         }
         let secret_fields = SECRET_FIELDS.map(|name| patch.remove_entry(name));
+        // Not merged: null and absent members have a meaning in a filter.
+        let filter = patch.remove_entry("filter");
         let mut whole = serde_json::to_value(settings).map_err(Problem::invalid_body)?;
         merge_patch::apply(&mut whole, Value::Object(patch));
         let mut whole = whole.as_object().cloned().unwrap_or_default();
-        whole.extend(secret_fields.into_iter().flatten());
+        whole.extend(secret_fields.into_iter().flatten().chain(filter));
         SubscriptionWrite::split(whole, read_only)
     }
 
@@ -115,8 +118,9 @@ impl SubscriptionWrite {
         };
         let signing_secret = serde_json::from_value(signing_secret.unwrap_or_default());
         let signing_secret = signing_secret.map_err(|error| invalid_field("signing_secret", &error))?;
-        let settings = serde_json::from_value(Value::Object(object)).map_err(Problem::invalid_body)?;
-        Ok(SubscriptionWrite { settings, secrets, signing_secret, read_only })
+        let filter = read_filter(object.remove("filter").unwrap_or_default())?;
+        let settings: Settings = serde_json::from_value(Value::Object(object)).map_err(Problem::invalid_body)?;
+        Ok(SubscriptionWrite { settings: Settings { filter, ..settings }, secrets, signing_secret, read_only })
     }
 
     /// Checks everything and combines it with the previous subscription.
@@ -147,6 +151,11 @@ impl SubscriptionWrite {
             };
         }
         let mut faults = settings_faults(&settings, &secrets, operations, tenant);
+        let earlier = old.map_or(&[][..], |old| &old.settings.events);
+        let selection = EventSelection { modules: &settings.modules, events: &settings.events, earlier };
+        faults.extend(selection_faults(&selection, operations, tenant));
+        let filter = settings.filter.as_ref();
+        faults.extend(filter.and_then(|filter| regex_fault(filter, operations, tenant, old.map(|old| old.id))));
         faults.extend(bad_names.into_iter().map(|detail| fault("/secrets", detail)));
         faults.extend(plugin_faults(&settings, operations, tenant).await);
         let signing = match (self.signing_secret, old) {
@@ -186,10 +195,6 @@ fn check_names(names: Vec<String>, secrets: &BTreeMap<String, Secret>) -> Result
     Err(Problem::field("/secrets", detail))
 }
 
-pub(crate) fn fault(pointer: &str, detail: impl Into<String>) -> FieldFault {
-    FieldFault { pointer: pointer.to_owned(), detail: detail.into() }
-}
-
 /// Maximum length of a text for people, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 1_000;
 
@@ -211,10 +216,6 @@ fn settings_faults(
     }
     let transport = transport::ready(&settings.transport, secrets, &policy).err().unwrap_or_default();
     faults.extend(transport.into_iter().map(|(field, detail)| fault(&format!("/transport/{field}"), detail)));
-    if settings.modules.is_empty() {
-        // The message of the vendor's form.
-        faults.push(fault("/modules", "Please select at least one option."));
-    }
     if let Err(detail) = settings.retry.check() {
         faults.push(fault("/retry", detail));
     }
