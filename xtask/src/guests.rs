@@ -27,10 +27,11 @@ pub(crate) fn build() -> Result<(), Failure> {
     run(cargo().args(["build", "--profile", "guest", "--target", TARGET, "-p", "hookloom-test-guests", "--examples"]))
 }
 
-const TARGET: &str = "wasm32-wasip2";
+/// Target of components.
+pub(crate) const TARGET: &str = "wasm32-wasip2";
 
 /// Adds the target of rust-toolchain.toml, which an older installation of the toolchain may lack.
-fn ensure_target() -> Result<(), Failure> {
+pub(crate) fn ensure_target() -> Result<(), Failure> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
     let folder = asked.map_err(|error| format!("rustc could not be asked: {error}"))?.stdout;

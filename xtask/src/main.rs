@@ -2,7 +2,7 @@
 //!
 //! `test` builds what the tests need and runs all of them; `soak` runs the fault tests in their long form; `sim` simulates the
 //! dispatcher, and `mutations` checks the simulation; `bench` measures speed;
-//! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `tidy` checks the project's rules; `audit` checks the
+//! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `script-engine` builds the engine for scripts; `tidy` checks the project's rules; `audit` checks the
 //! dependencies. `.ci/run` consists of these.
 
 mod audit;
@@ -10,6 +10,7 @@ mod fleet;
 mod fuzz;
 mod guests;
 mod mutations;
+mod script_engine;
 mod test;
 mod tidy;
 mod toolchains;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "mutations" => mutations::run(rest),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
+        "script-engine" => script_engine::build(rest),
         "tidy" => tidy::run(rest),
         "audit" => audit::run_all(),
         "help" | "--help" | "-h" => {
@@ -68,6 +70,8 @@ cargo xtask bench [--row R]  measure how fast it is, each figure beside its floo
                            --before PROGRAM compares with another build, in turns
 cargo xtask fuzz [SECONDS]   fuzz intake and the address guard, a minute each unless told otherwise
 cargo xtask guests          build the example plugins and the tests' guests as components
+cargo xtask script-engine [--check]
+                           build the engine for scripts from its sources; or compare it with the committed one
 cargo xtask tidy [--list COUNT]
                            check the rules of the house, and count idioms against their limits; list the places of one count
 cargo xtask audit           check licences, sources, versions and advisories of the dependencies";
@@ -95,6 +99,16 @@ fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+/// Runs a command. Returns its output.
+fn output(command: &mut Command) -> Result<String, Failure> {
+    let ran = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if ran.status.success() {
+        Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+    } else {
+        Err(format!("{command:?} failed ({}): {}", ran.status, String::from_utf8_lossy(&ran.stderr)))
+    }
 }
 
 /// Runs a command, with this program's output.

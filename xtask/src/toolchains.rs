@@ -2,9 +2,15 @@
 //!
 //! Their compilers (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's build.
 
-use crate::{Failure, root, run, say};
+use crate::{Failure, output, root, run, say};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// C compiler of components.
+pub(crate) const CLANG: &str = "clang-19";
+
+/// Packages with the C compiler of components, its linker and its libraries.
+const CLANG_PACKAGES: [&str; 4] = ["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"];
 
 /// Programs that must exist, and the packages that contain them.
 const NEEDED: [(&[&str], &[&str]); 13] = [
@@ -22,7 +28,7 @@ const NEEDED: [(&[&str], &[&str]); 13] = [
     // Networks that lose packets, for tests of several hosts.
     (&["ip", "-V"], &["iproute2"]),
     (&["nft", "--version"], &["nftables"]),
-    (&["clang-19", "--version"], &["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"]),
+    (&[CLANG, "--version"], &CLANG_PACKAGES),
 ];
 
 /// Settings of npm, pip and cargo for a registry that fails for a moment: more attempts than each tool makes by itself (2, 5 and 3).
@@ -50,6 +56,15 @@ pub(crate) fn ensure() -> Result<(), Failure> {
     ensure_postgres()?;
     ensure_pgbouncer()?;
     into_target()
+}
+
+/// Installs the C compiler of components and its library, if they are missing.
+pub(crate) fn ensure_clang() -> Result<(), Failure> {
+    let found = Command::new(CLANG).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_ok_and(|status| status.success()) && Path::new(WASI_LIBC).is_file() {
+        return Ok(());
+    }
+    install(&CLANG_PACKAGES)
 }
 
 /// Checks for a C compiler, because SQLite and the durability test's library are C.
@@ -148,16 +163,6 @@ fn unpack(folder: &Path, packages: &[&str]) -> Result<(), Failure> {
 fn library(dependency: &str) -> Option<&str> {
     let name = dependency.split_whitespace().next()?;
     (name.starts_with("lib") && !name.starts_with("libllvm")).then_some(name)
-}
-
-/// Runs a command. Returns its output.
-fn output(command: &mut Command) -> Result<String, Failure> {
-    let ran = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if ran.status.success() {
-        Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
-    } else {
-        Err(format!("{command:?} failed ({}): {}", ran.status, String::from_utf8_lossy(&ran.stderr)))
-    }
 }
 
 /// Packages of npm or PyPI that the tests use, in a separate folder.
