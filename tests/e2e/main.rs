@@ -67,6 +67,7 @@ mod reuse;
 mod rollouts;
 mod samples;
 mod schema;
+mod scripts;
 mod send;
 mod soak;
 mod starting;

@@ -3,7 +3,14 @@
 #![allow(unreachable_pub, reason = "generated")]
 
 wasmtime::component::bindgen!({
-    path: "../../wit",
-    world: "plugin",
+    path: ["../../wit", "../../plugins/script-engine/wit"],
+    inline: "
+        package hookloom:linked;
+        world plugin {
+            include hookloom:plugin/plugin@1.0.0;
+            import hookloom:script/host@1.0.0;
+        }
+    ",
+    world: "hookloom:linked/plugin",
     imports: { default: trappable },
 });

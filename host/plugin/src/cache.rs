@@ -16,6 +16,7 @@ use hookloom_model::clock;
 use sha2::Sha256;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -30,11 +31,16 @@ impl TrustedCode {
         TrustedCode(code)
     }
 
+    /// Wraps code that the parent of this compile child has loaded itself.
+    pub(super) fn from_parent(code: Vec<u8>) -> Self {
+        TrustedCode(code)
+    }
+
     /// Loads the code into an engine.
     #[expect(unsafe_code, reason = "loading compiled code is unsafe by nature; see the module's motivation")]
     pub(super) fn load(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes were written by `Component::serialize` in a compile child of this host: either just now,
-        // over a pipe, or earlier, and their MAC under a key that never leaves the host was verified.
+        // over a pipe (which is also how a child that probes a script gets them), or earlier, and their MAC under a key that never leaves the host was verified.
         unsafe { Component::deserialize(engine, &self.0) }
     }
 }
@@ -42,27 +48,50 @@ impl TrustedCode {
 /// Content of a file whose MAC is verified: a compile child of this host wrote it.
 struct VerifiedFile(Vec<u8>);
 
-/// Compiled component: the report of the check, and the code.
-pub(super) struct CompiledComponent {
-    pub(super) report: Report,
-    pub(super) code: TrustedCode,
+/// Code of a version.
+pub(super) enum Code {
+    /// Compiled component.
+    Component(TrustedCode),
+    /// Source of a script, which the engine's code runs.
+    Script(Arc<str>),
 }
 
+/// Checked version: the report of the check, and the code.
+pub(super) struct CompiledComponent {
+    pub(super) report: Report,
+    pub(super) code: Code,
+}
+
+/// Kinds of code in a file.
+const COMPONENT: u8 = 0;
+const SCRIPT: u8 = 1;
+
 impl CompiledComponent {
-    /// Serializes the component: length of the report, report, code.
+    /// Serializes the component: kind of the code, length of the report, report, code.
     fn to_bytes(&self) -> std::io::Result<Vec<u8>> {
         let report = serde_json::to_vec(&self.report)?;
         let length = u32::try_from(report.len()).map_err(std::io::Error::other)?;
-        Ok([&length.to_le_bytes()[..], &report, &self.code.0].concat())
+        let (kind, code) = match &self.code {
+            Code::Component(TrustedCode(code)) => (COMPONENT, code.as_slice()),
+            Code::Script(source) => (SCRIPT, source.as_bytes()),
+        };
+        Ok([&[kind][..], &length.to_le_bytes(), &report, code].concat())
     }
 
     /// Parses a serialized component. None: another version of the host with another form of report wrote it.
     fn from_file(VerifiedFile(mut bytes): VerifiedFile) -> Option<Self> {
-        let (length, rest) = bytes.split_first_chunk()?;
+        let (kind, rest) = bytes.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
         let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
         let report = serde_json::from_slice(rest.get(..length)?).ok()?;
-        let code = bytes.split_off(size_of::<u32>() + length);
-        Some(CompiledComponent { report, code: TrustedCode(code) })
+        let kind = *kind;
+        let code = bytes.split_off(1 + size_of::<u32>() + length);
+        let code = match kind {
+            COMPONENT => Code::Component(TrustedCode(code)),
+            SCRIPT => Code::Script(String::from_utf8(code).ok()?.into()),
+            _ => return None,
+        };
+        Some(CompiledComponent { report, code })
     }
 }
 
@@ -157,7 +186,7 @@ impl Cache {
 
     /// Returns the file name of a component. The number changes with the layout of the file.
     fn name(&self, sha256: &str) -> String {
-        format!("{sha256}-{}-2.cwasm", self.compatibility)
+        format!("{sha256}-{}-3.cwasm", self.compatibility)
     }
 
     fn path(&self, sha256: &str) -> PathBuf {
@@ -180,7 +209,7 @@ mod tests {
 
     fn compiled(code: &[u8]) -> CompiledComponent {
         let report = Report { imports: vec!["hookloom:plugin/log@1.0.0".to_owned()], ..Report::default() };
-        CompiledComponent { report, code: TrustedCode::from_child(code.to_vec()) }
+        CompiledComponent { report, code: Code::Component(TrustedCode::from_child(code.to_vec())) }
     }
 
     #[test]
@@ -191,7 +220,12 @@ mod tests {
         let cache = open(7);
         cache.put("aa", &compiled(b"code")).expect("written");
         let read = cache.get("aa").expect("kept");
-        assert_eq!((read.code.0, read.report), (b"code".to_vec(), compiled(b"").report));
+        assert!(matches!(read.code, Code::Component(TrustedCode(code)) if code == b"code"));
+        assert_eq!(read.report, compiled(b"").report);
+        cache
+            .put("cc", &CompiledComponent { report: Report::default(), code: Code::Script("x".into()) })
+            .expect("written");
+        assert!(matches!(cache.get("cc").expect("kept").code, Code::Script(source) if &*source == "x"));
         assert!(cache.get("bb").is_none() && !cache.contains("bb"));
 
         let path = cache.path("aa");

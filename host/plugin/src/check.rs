@@ -17,6 +17,18 @@ use wasmtime::component::Component;
 pub const CONTRACT: &str = "hookloom:plugin@1.0.0";
 const TRANSFORM: &str = "hookloom:plugin/transform@1.0.0";
 
+/// Interface that only the engine for scripts may import.
+const SCRIPT_HOST: &str = "hookloom:script/host@1.0.0";
+
+/// Kind of a component that is checked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ComponentKind {
+    /// A plugin.
+    Plugin,
+    /// The host's engine for scripts.
+    ScriptEngine,
+}
+
 /// Interfaces of the contract that a plugin may import.
 const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
 
@@ -96,11 +108,15 @@ pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {
 pub(super) fn check_component(
     engine: &Engine,
     component: &Component,
+    kind: ComponentKind,
 ) -> Result<(Report, PluginPre<GuestState>), Refusal> {
-    let kind = component.component_type();
-    let imports: Vec<String> = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    let exports: Vec<String> = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let types = component.component_type();
+    let mut imports: Vec<String> = types.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports: Vec<String> = types.exports(engine).map(|(name, _)| name.to_owned()).collect();
     check_exports(&exports)?;
+    if kind == ComponentKind::ScriptEngine {
+        imports.retain(|name| name != SCRIPT_HOST);
+    }
     check_imports(&imports)?;
     let linked = sandbox::linker(engine).and_then(|linker| PluginPre::new(linker.instantiate_pre(component)?));
     let plugin = linked.map_err(|_| {

@@ -11,8 +11,9 @@
 //! idle instances.
 
 use super::PluginError;
-use super::cache::{Cache, CompiledComponent};
+use super::cache::{Cache, Code, CompiledComponent};
 use super::runtime::CodeLinker;
+use super::script;
 use super::version::Version;
 use hookloom_telemetry as telemetry;
 use lru::LruCache;
@@ -58,6 +59,9 @@ impl CodeLibrary {
             return Ok(Some(version));
         }
         let Some(compiled) = self.cache.get(sha256) else { return Ok(None) };
+        if matches!(compiled.code, Code::Script(_)) && self.load(script::engine_sha256())?.is_none() {
+            return Ok(None);
+        }
         match self.link(sha256, &compiled) {
             Ok(version) => Ok(Some(version)),
             Err(PluginError::Runtime(error)) => {
@@ -79,7 +83,7 @@ impl CodeLibrary {
     }
 
     fn link(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Arc<Version>, PluginError> {
-        let version = Arc::new(self.linker.link(sha256, compiled)?);
+        let version = Arc::new(self.version(sha256, compiled)?);
         let (evicted, bytes) = {
             let mut loaded = self.loaded();
             (loaded.insert(sha256, version.clone(), version.bytes), loaded.bytes)
@@ -88,6 +92,19 @@ impl CodeLibrary {
         // Dropping code takes time: the lock is released first.
         drop(evicted);
         Ok(version)
+    }
+
+    fn version(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Version, PluginError> {
+        match &compiled.code {
+            Code::Component(code) => self.linker.link(sha256, &compiled.report, code),
+            Code::Script(source) => {
+                let engine = self.load(script::engine_sha256())?;
+                let Some(engine) = engine else {
+                    return Err(std::io::Error::other("the code of the engine for scripts is missing").into());
+                };
+                Ok(engine.with_script(sha256, compiled.report.clone(), source.clone()))
+            }
+        }
     }
 
     fn loaded(&self) -> MutexGuard<'_, LruByBytes<Arc<Version>>> {

@@ -210,6 +210,7 @@ impl ChildOutput {
                 log_crash(status, words, "the compile process could not work");
                 return Err(CompileError::Unable(what.chars().take(UNABLE_CHARS_MAX).collect()));
             }
+            (Some(ChildReply::Compiled(..)), Some(ProbeOutcome::Refused(refusal))) => refusal.bounded(),
             (Some(ChildReply::Compiled(_, bytes)), _) if bytes > CODE_BYTES_MAX => too_much_code(bytes),
             (Some(ChildReply::Compiled(report, bytes)), Some(ProbeOutcome::Done(probe)))
                 if status.success() && self.code.len() as u64 == bytes =>

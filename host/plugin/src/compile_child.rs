@@ -6,17 +6,21 @@
 //! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
 //! - Compilation runs with niceness 5. The probe does not, because it reports times; it takes about a second.
 
-use super::check;
+use super::cache::TrustedCode;
+use super::check::{self, ComponentKind};
 use super::compile::{self, CODE_BYTES_MAX, ChildReply, CompileLimits, PANICKED, PROBE_CPU_S};
 use super::engine::{EnginePurpose, Ticker, engine};
 use super::probe;
 use super::report::{ProbeOutcome, Refusal, Report};
+use super::script;
 use super::strip;
 use super::threads::HOST_STACK_BYTES;
 use super::version::Version;
+use bytes::Bytes;
 use hookloom_model::clock;
 use rlimit::Resource;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use std::io::{ErrorKind, Read as _, Write as _};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -88,7 +92,10 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
         on_a_thread(COMPILE_STACK_BYTES, move || {
             // Under Linux, niceness is per thread (setpriority(2)). A failure only makes other threads wait longer.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            compile_here(&component, limits)
+            match script_of(&component) {
+                Some((code, source)) => load_script(code, source, limits),
+                None => compile_here(&component, limits),
+            }
         })
     });
     match compiled {
@@ -146,6 +153,35 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
     Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
 }
 
+/// Beginning of the input of a child that probes a script. No component begins with it.
+const SCRIPT_INPUT: &[u8] = b"\0script\0";
+
+/// Returns the input of a child that probes a script: the compiled code of the engine, and the source.
+pub(super) fn script_input(engine: &[u8], source: &str) -> Bytes {
+    let length = engine.len() as u64;
+    [SCRIPT_INPUT, &length.to_le_bytes(), engine, source.as_bytes()].concat().into()
+}
+
+fn script_of(input: &[u8]) -> Option<(&[u8], &str)> {
+    let (length, rest) = input.strip_prefix(SCRIPT_INPUT)?.split_first_chunk()?;
+    let (engine, source) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    Some((engine, std::str::from_utf8(source).ok()?))
+}
+
+/// Loads the engine with a script. Nothing is compiled.
+fn load_script(
+    code: &[u8],
+    source: &str,
+    limits: CompileLimits,
+) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
+    let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
+    let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(compiler_fault)?;
+    let component = TrustedCode::from_parent(code.to_vec()).load(&engine).map_err(compiler_fault)?;
+    let (_, plugin) = check::check_component(&engine, &component, ComponentKind::ScriptEngine)?;
+    let version = Version::unnamed(plugin, Some(source.into()));
+    Ok((Report::default(), Vec::new(), ProbeTarget { engine, version }))
+}
+
 fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
     let started = clock::instant();
     if let Some(fault) = super::no_executable_memory() {
@@ -153,9 +189,11 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     }
     let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
     let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(compiler_fault)?;
+    let is_engine = hex::encode(Sha256::digest(component)) == script::engine_sha256();
+    let kind = if is_engine { ComponentKind::ScriptEngine } else { ComponentKind::Plugin };
     let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
     let component = Component::from_binary(&engine, &stripped).map_err(|error| explain(&error, limits))?;
-    let (report, plugin) = check::check_component(&engine, &component)?;
+    let (report, plugin) = check::check_component(&engine, &component, kind)?;
     let code = component.serialize().map_err(compiler_fault)?;
     let compiled_bytes = code.len() as u64;
     if compiled_bytes > CODE_BYTES_MAX {
@@ -165,7 +203,7 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     Ok((
         Report { compiled_bytes, compile_ms, ..report },
         code,
-        ProbeTarget { engine, version: Version::unnamed(plugin) },
+        ProbeTarget { engine, version: Version::unnamed(plugin, None) },
     ))
 }
 

@@ -4,8 +4,10 @@
 //! Time limits are enforced in [`sandbox`](super::sandbox). Runs on a plugin thread, and uses neither store nor network.
 
 use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
+use super::bindings::hookloom::script::host;
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::judgement::PluginInput;
+use super::script_error::ScriptError;
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -68,6 +70,10 @@ pub(super) struct GuestState {
     output: Tail,
     wasi: WasiCtx,
     resources: ResourceTable,
+    /// Script that the engine runs. None: the plugin is a component.
+    pub(super) script: Option<Arc<str>>,
+    /// Error that the engine reported.
+    pub(super) script_error: Option<ScriptError>,
 }
 
 impl GuestState {
@@ -84,6 +90,7 @@ impl GuestState {
         let resources = std::mem::take(&mut self.resources);
         let next = GuestState::with(call_input, environment, output, resources);
         let before = std::mem::replace(self, next);
+        self.script = before.script;
         self.limiter.memory = before.limiter.memory;
         self.limiter.memory_peak = before.limiter.memory;
         self.limiter.elements = before.limiter.elements;
@@ -108,7 +115,19 @@ impl GuestState {
             wasi: wasi::context(&environment.seed.0, &environment.seed.1, environment.now_ms, &output),
             output,
             resources,
+            script: None,
+            script_error: None,
         }
+    }
+
+    /// Sets the script that the engine runs.
+    pub(super) fn running(self, script: Option<Arc<str>>) -> Self {
+        GuestState { script, ..self }
+    }
+
+    /// Returns the memory limit of the call, in bytes.
+    pub(super) fn memory_bytes_max(&self) -> u64 {
+        self.limits.memory_bytes
     }
 
     pub(super) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
@@ -157,6 +176,9 @@ impl GuestState {
         if let Some(name) = self.limiter.refused.or(self.over_budget).or(self.output.over()) {
             let value = self.limits.named().into_iter().find(|(other, _)| *other == name).map_or(0, |(_, value)| value);
             return PluginFault::Limit { name, value };
+        }
+        if let Some(error) = &self.script_error {
+            return PluginFault::Script(error.clone());
         }
         let message = root_message(error);
         if error.downcast_ref::<Trap>().is_none() && message.contains("fuel allocated for hostcalls has been exhausted")
@@ -252,6 +274,38 @@ impl history::Host for GuestState {
     fn previous(&mut self) -> wasmtime::Result<Option<types::Event>> {
         let PluginInput { previous, subscription, .. } = &self.input;
         Ok(previous.as_ref().map(|previous| convert::event(previous, previous.text(), subscription)))
+    }
+}
+
+impl host::Host for GuestState {
+    fn load(&mut self) -> wasmtime::Result<host::Script> {
+        let source =
+            self.script.clone().ok_or_else(|| wasmtime::Error::msg("the engine was called without a script"))?;
+        Ok(host::Script { source: source.as_ref().to_owned(), memory_bytes: self.memory_bytes_max() })
+    }
+
+    fn fail(&mut self, error: host::ScriptError) -> wasmtime::Result<()> {
+        self.script_error = Some(error.into());
+        Err(wasmtime::Error::msg("the script failed"))
+    }
+}
+
+/// Maximum length of an error's message, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1_000;
+
+/// Maximum number of functions of an error, and maximum length of each in bytes.
+const FRAMES_MAX: usize = 16;
+const FRAME_BYTES_MAX: usize = 120;
+
+impl From<host::ScriptError> for ScriptError {
+    fn from(error: host::ScriptError) -> Self {
+        let frames = error.frames.iter().take(FRAMES_MAX).map(|frame| convert::cut(frame, FRAME_BYTES_MAX).to_owned());
+        ScriptError {
+            before_call: matches!(error.phase, host::Phase::Parse | host::Phase::Load),
+            message: convert::cut(&error.message, MESSAGE_BYTES_MAX).to_owned(),
+            position: error.position,
+            frames: frames.collect(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! Plain data. Verdicts of the contract are converted in [`convert`](super::convert).
 
 use super::config_reads::ConfigReads;
+use super::script_error::ScriptError;
 use bytes::Bytes;
 use hookloom_model::delivery::{Arm, Cost, JudgedStep, Reason, Verdict};
 use hookloom_model::event::Event;
@@ -119,6 +120,9 @@ pub enum PluginFault {
         /// End of the plugin's stdout and stderr.
         output: String,
     },
+    /// The script failed.
+    #[error("the script failed: {0}")]
+    Script(ScriptError),
     /// The plugin exceeded a time limit.
     #[error("the plugin was stopped: limits.{name} is {limit_ms} ms")]
     Timeout {
@@ -167,6 +171,7 @@ impl PluginFault {
     pub fn code(&self) -> &'static str {
         match self {
             PluginFault::Trap { .. } => "plugin-trap",
+            PluginFault::Script(_) => "plugin-script",
             PluginFault::Timeout { .. } => "plugin-timeout",
             PluginFault::Limit { .. } => "plugin-limit",
             PluginFault::BadOutput(_) => "plugin-bad-output",

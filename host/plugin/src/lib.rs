@@ -57,6 +57,8 @@ mod rollouts;
 mod runtime;
 mod sample;
 mod sandbox;
+pub mod script;
+mod script_error;
 mod secret_scan;
 mod strip;
 mod test_hooks;
@@ -77,6 +79,7 @@ pub use judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput, Shown
 pub use machine::{MachineError, current_program, no_executable_memory, require_address_space};
 pub use report::{Probe, Report};
 pub use sample::{Difference, Sample};
+pub use script_error::ScriptError;
 
 use bytes::Bytes;
 use cache::Cache;
@@ -291,7 +294,9 @@ impl Plugins {
         component: &Bytes,
     ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
         let _shown = self.show_compiling(tenant, name);
-        check::check_bytes(component).map_err(CompileError::from)?;
+        if script::source(component).is_none() {
+            check::check_bytes(component).map_err(CompileError::from)?;
+        }
         let version = self.version_of(tenant, component.clone()).await?;
         self.check_quarantine(tenant, &version.sha256)?;
         let report = version.report.clone();

@@ -16,10 +16,11 @@
 
 use super::chain::call_alone;
 use super::guest::{CallEnvironment, CallInput};
-use super::judgement::{Judgement, PluginInput};
+use super::judgement::{Judgement, PluginFault, PluginInput};
 use super::report::{Probe, ProbeOutcome};
 use super::sample::Sample;
 use super::sandbox::{CallResult, call, call_in};
+use super::script;
 use super::version::Version;
 use hookloom_model::delivery::Cost;
 use hookloom_model::event::sample_events;
@@ -50,6 +51,11 @@ pub(super) fn probe(version: &Version) -> ProbeOutcome {
         let (judgement, cost) = call_alone(version, &input, input.event.text());
         if let Some(overrun) = overrun(&cost, &input) {
             return overrun;
+        }
+        if let Judgement::Fault(PluginFault::Script(error)) = &judgement
+            && let Some(refusal) = script::refusal(error)
+        {
+            return ProbeOutcome::Refused(refusal);
         }
         samples.push((input, judgement, cost));
     }

@@ -16,6 +16,9 @@ const HISTORY: &str = "hookloom:plugin/history@";
 pub struct Report {
     /// Contract for which the component was built.
     pub contract: String,
+    /// sha256 of the engine that runs the script. Absent: the version is a component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script_engine: Option<String>,
     /// Imported interfaces.
     pub imports: Vec<String>,
     /// Imported functions of this host: `log`, `config`, `secrets`, `history`. All other imports are linked and empty.
@@ -100,6 +103,8 @@ impl Refusal {
 pub(super) enum ProbeOutcome {
     /// The probe is complete.
     Done(Probe),
+    /// A script does not load.
+    Refused(Refusal),
     /// A call was not stopped at its limit of CPU time.
     Overrun {
         /// Used CPU time, in milliseconds.

@@ -8,6 +8,7 @@
 //! - A stop does not wait for the compiler either: waiting callers get [`PluginError::Stopping`], and the child is killed.
 
 use super::cache::CompiledComponent;
+use super::script;
 use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins};
 use bytes::Bytes;
@@ -170,13 +171,29 @@ impl Plugins {
             if let Some(version) = self.load(sha256).await? {
                 return Ok(version);
             }
-            let compiled = self.runtime.compile(tenant, component.await?).await?;
+            let component = component.await?;
+            let compiled = match script::source(&component) {
+                Some(source) => self.runtime.check_script(&*self.script_engine(tenant).await?, source).await?,
+                None => self.runtime.compile(tenant, component).await?,
+            };
             self.keep(sha256, compiled).await
         };
         tokio::select! {
             compiled = compile => compiled,
             () = self.stopping.cancelled() => Err(PluginError::Stopping),
         }
+    }
+
+    /// Returns the engine for scripts, and compiles it if necessary: once for all scripts.
+    async fn script_engine(&self, tenant: &TenantId) -> Result<Arc<Version>, PluginError> {
+        let sha256 = script::engine_sha256();
+        let lock = self.compiling_once.of(&sha256.to_owned());
+        let _one_at_a_time = lock.lock().await;
+        if let Some(engine) = self.load(sha256).await? {
+            return Ok(engine);
+        }
+        let compiled = self.runtime.compile(tenant, blocking(script::engine).await??).await?;
+        self.keep(sha256, compiled).await
     }
 
     async fn load(&self, sha256: &str) -> Result<Option<Arc<Version>>, PluginError> {

@@ -8,14 +8,16 @@
 //! Uses no store, and does not know the plugins of tenants.
 
 use super::bindings::PluginPre;
-use super::cache::{CompiledComponent, TrustedCode};
+use super::cache::{Code, CompiledComponent, TrustedCode};
 use super::call_record::CallRecords;
 use super::compile::{self, CompileError, CompileLimits};
+use super::compile_child::script_input;
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
 use super::instance_pool::InstancePool;
-use super::report::Refusal;
+use super::report::{Refusal, Report};
 use super::sandbox;
+use super::script;
 use super::threads::Threads;
 use super::version::Version;
 use super::{PluginConfig, PluginError, check};
@@ -37,8 +39,8 @@ pub(super) struct CodeLinker {
 
 impl CodeLinker {
     /// Loads compiled code and links it.
-    pub(super) fn link(&self, sha256: &str, compiled: &CompiledComponent) -> Result<Version, PluginError> {
-        let component = compiled.code.load(&self.engine).map_err(PluginError::Runtime)?;
+    pub(super) fn link(&self, sha256: &str, report: &Report, code: &TrustedCode) -> Result<Version, PluginError> {
+        let component = code.load(&self.engine).map_err(PluginError::Runtime)?;
         // At the load, so that the first call of the version does not pay for it out of its CPU time.
         component.initialize_copy_on_write_image().map_err(PluginError::Runtime)?;
         let image = component.image_range();
@@ -47,8 +49,8 @@ impl CodeLinker {
         let pre = self.linker.instantiate_pre(&component).map_err(|error| too_large_for_a_call(&error))?;
         let plugin = PluginPre::new(pre).map_err(PluginError::Runtime)?;
         let sha256 = sha256.to_owned();
-        let report = compiled.report.clone();
-        Ok(Version { sha256, plugin, report, bytes: bytes as u64 })
+        let report = report.clone();
+        Ok(Version { sha256, plugin, report, script: None, bytes: bytes as u64 })
     }
 }
 
@@ -97,6 +99,20 @@ impl Runtime {
         })
     }
 
+    /// Probes a script in a child process, on the code of the engine.
+    pub(super) async fn check_script(&self, engine: &Version, source: &str) -> Result<CompiledComponent, PluginError> {
+        let code = engine.plugin.instance_pre().component().serialize().map_err(PluginError::Runtime)?;
+        let probed = compile::compile(&self.compiler, self.compile_limits, script_input(&code, source)).await?;
+        let report = Report {
+            script_engine: Some(script::engine_sha256().to_owned()),
+            probe: probed.report.probe,
+            compiled_bytes: 0,
+            compile_ms: 0,
+            ..engine.report.clone()
+        };
+        Ok(CompiledComponent { report, code: Code::Script(source.into()) })
+    }
+
     /// Compiles a component in a child process with limits, which also probes it on a sample event.
     pub(super) async fn compile(&self, tenant: &TenantId, component: Bytes) -> Result<CompiledComponent, CompileError> {
         check::check_bytes(&component)?;
@@ -112,8 +128,10 @@ impl Runtime {
         };
         telemetry::compiled(result, clock::since(begun));
         tracing::info!(bytes, ms = clock::since(begun).as_millis(), fits = compiled.is_ok(), "compiled a component");
-        compiled
-            .map(|compiled| CompiledComponent { report: compiled.report, code: TrustedCode::from_child(compiled.code) })
+        compiled.map(|compiled| CompiledComponent {
+            report: compiled.report,
+            code: Code::Component(TrustedCode::from_child(compiled.code)),
+        })
     }
 }
 

@@ -68,7 +68,8 @@ pub(super) fn call(version: &Version, call_input: &CallInput<'_>) -> CallResult 
 pub(super) fn call_in(environment: CallEnvironment, version: &Version, call_input: &CallInput<'_>) -> CallResult {
     let _noted = call_record::begin(&call_input.input.subscription.tenant, &version.sha256, call_input.wall);
     let timer = CallTimer::start();
-    let mut store = Store::new(version.plugin.engine(), GuestState::new(call_input, environment));
+    let mut store =
+        Store::new(version.plugin.engine(), GuestState::new(call_input, environment).running(version.script.clone()));
     store.limiter(GuestState::limiter);
     store.set_max_component_handles(HANDLES_MAX);
     store.call_hook(|mut context, hook| match hook {

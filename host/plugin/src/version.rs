@@ -11,6 +11,8 @@ pub(super) struct Version {
     pub(super) plugin: PluginPre<GuestState>,
     /// Report of the check.
     pub(super) report: Report,
+    /// Script that the engine runs. None: the plugin is a component.
+    pub(super) script: Option<Arc<str>>,
     /// Size of the code in memory, in bytes.
     pub(super) bytes: u64,
 }
@@ -35,8 +37,14 @@ impl VersionRef {
 
 impl Version {
     /// Creates a version that is not stored, for the probe of a compile child.
-    pub(super) fn unnamed(plugin: PluginPre<GuestState>) -> Self {
-        Version { sha256: String::new(), plugin, report: Report::default(), bytes: 0 }
+    pub(super) fn unnamed(plugin: PluginPre<GuestState>, script: Option<Arc<str>>) -> Self {
+        Version { sha256: String::new(), plugin, report: Report::default(), script, bytes: 0 }
+    }
+
+    /// Creates the version of a script, which shares this version's code.
+    pub(super) fn with_script(&self, sha256: &str, report: Report, source: Arc<str>) -> Self {
+        let bytes = source.len() as u64;
+        Version { sha256: sha256.to_owned(), plugin: self.plugin.clone(), report, script: Some(source), bytes }
     }
 
     pub(super) fn reference(&self) -> VersionRef {

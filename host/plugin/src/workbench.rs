@@ -4,11 +4,12 @@
 //! - `hookloom plugin check | run | test | bench | replay` find what the host would find.
 
 use super::bench_baseline;
-use super::cache::{Cache, CompiledComponent};
+use super::cache::{Cache, Code, CompiledComponent};
 use super::chain::{self, ChainStep};
 use super::judgement::{Judged, PluginFault, PluginInput};
 use super::report::{Refusal, Report};
 use super::runtime::Runtime;
+use super::script;
 use super::version::Version;
 use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use bytes::Bytes;
@@ -78,12 +79,30 @@ impl Workbench {
             return Err(CompileError::from(Refusal::new("too-large", what, remedy)).into());
         }
         let sha256 = hex::encode(Sha256::digest(&component));
-        let compiled = match self.cache.as_ref().and_then(|cache| cache.get(&sha256)) {
-            Some(kept) => kept,
-            None => self.compile(&sha256, component).await?,
+        let version = match script::source(&component) {
+            Some(source) => {
+                let engine = self.linked(script::engine_sha256(), script::engine()?).await?;
+                let checked = self.runtime.check_script(&engine, source).await?;
+                engine.with_script(&sha256, checked.report, source.into())
+            }
+            None => self.linked(&sha256, component).await?,
         };
-        let version = Arc::new(self.runtime.linker.link(&sha256, &compiled)?);
-        Ok((BenchPlugin { name: name.to_owned(), version }, compiled.report))
+        let report = version.report.clone();
+        Ok((BenchPlugin { name: name.to_owned(), version: Arc::new(version) }, report))
+    }
+
+    /// Returns the linked code of a component, which is compiled unless an earlier command has done so.
+    async fn linked(&self, sha256: &str, component: Bytes) -> Result<Version, PluginError> {
+        let compiled = match self.cache.as_ref().and_then(|cache| cache.get(sha256)) {
+            Some(kept) => kept,
+            None => self.compile(sha256, component).await?,
+        };
+        match &compiled.code {
+            Code::Component(code) => self.runtime.linker.link(sha256, &compiled.report, code),
+            Code::Script(_) => {
+                Err(std::io::Error::other("the cache holds a script under the name of a component").into())
+            }
+        }
     }
 
     async fn compile(&self, sha256: &str, component: Bytes) -> Result<CompiledComponent, PluginError> {

@@ -9,11 +9,12 @@ use crate::ids::{PluginName, VersionId};
 use crate::operations::{
     Access, ActivatedBody, Activation, ComparisonSize, DryRun, PluginBody, Problem, ToManage, ToRead, VersionBody,
 };
-use crate::plugin::Shown;
+use crate::plugin::{CompileError, PluginError, Shown, script};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
@@ -46,18 +47,34 @@ pub(super) struct Gate {
 
 /// Upload a component and make it the plugin's active version.
 #[utoipa::path(put, path = "/v1/tenants/{t}/plugins/{name}", tag = "plugins", operation_id = "upload_plugin", params(("t" = String, Path), ("name" = String, Path), UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component"),
+    request_body(content((Vec<u8> = "application/wasm"), (String = "text/javascript")), description = "the component, or the source of a script"),
     responses((status = 200, body = VersionBody), (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn put(
     access: Access<ToManage>,
     Item(name): Item<String>,
     Params(params): Params<UploadParams>,
     State(state): State<Arc<ApiState>>,
-    Body(component): Body,
+    headers: HeaderMap,
+    Body(uploaded): Body,
 ) -> Result<Json<VersionBody>, Problem> {
     let name = PluginName::parse(&name).map_err(|detail| Problem::field("/name", detail))?;
+    let component = if is_script(&headers) { stored_script(&uploaded)? } else { uploaded };
     let activation = Activation { activate: params.activate.unwrap_or(true), gate: params.gate };
     Ok(Json(state.operations.upload_plugin(&access, &name, activation, component).await?))
+}
+
+/// Returns whether the body is JavaScript (RFC 9239).
+fn is_script(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case(JAVASCRIPT) || media_type.eq_ignore_ascii_case("application/javascript")
+}
+
+/// Media type of scripts.
+const JAVASCRIPT: &str = "text/javascript";
+
+fn stored_script(source: &[u8]) -> Result<Bytes, Problem> {
+    Ok(script::stored(source).map_err(CompileError::from).map_err(PluginError::from)?)
 }
 
 /// List the tenant's plugins, by name.
@@ -85,7 +102,7 @@ fn named_version(path: &PathParams) -> Result<(PluginName, VersionId), Problem> 
     Ok((path.parse("name", "plugin")?, path.parse("sha256", "version")?))
 }
 
-/// Get the component of a version, as it was uploaded.
+/// Get the component or the script of a version, as it was uploaded.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins/{name}/versions/{sha256}/component", tag = "plugins", operation_id = "get_component",
     params(("t" = String, Path), ("name" = String, Path), ("sha256" = String, Path)),
     responses((status = 200, body = Vec<u8>, content_type = "application/wasm"), (status = 404, body = Problem)))]
@@ -97,7 +114,11 @@ pub(super) async fn component(
 ) -> Result<impl IntoResponse, Problem> {
     let (name, sha256) = named_version(&path)?;
     exchange.reserve_answer(state.operations.config.component_bytes_max).await?;
-    Ok(([(header::CONTENT_TYPE, "application/wasm")], state.operations.get_component(&access, &name, &sha256).await?))
+    let component = state.operations.get_component(&access, &name, &sha256).await?;
+    Ok(match script::source(&component) {
+        Some(source) => ([(header::CONTENT_TYPE, JAVASCRIPT)], Bytes::copy_from_slice(source.as_bytes())),
+        None => ([(header::CONTENT_TYPE, "application/wasm")], component),
+    })
 }
 
 /// Activate an earlier version of a plugin. A quarantined version requires an admin key, and is released.

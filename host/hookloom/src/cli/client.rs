@@ -52,6 +52,9 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Content type of a component.
 pub(super) const COMPONENT: &str = "application/wasm";
+
+/// Content type of scripts.
+pub(super) const SCRIPT: &str = "text/javascript";
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
 
 impl HostClient {
@@ -94,7 +97,7 @@ impl HostClient {
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         let url = Url::parse(&self.link(path))?;
-        let timeout = if content_type == COMPONENT { UPLOAD_TIMEOUT } else { TIMEOUT };
+        let timeout = if [COMPONENT, SCRIPT].contains(&content_type) { UPLOAD_TIMEOUT } else { TIMEOUT };
         let request =
             Request { method, target: url.into(), headers, body, timeout, response_bytes_max: RESPONSE_BYTES_MAX };
         let answer = self.client.send(request).await.0.map_err(|error| format!("{}: {error}", self.base))?;

@@ -1,6 +1,6 @@
 //! `hookloom plugin push`: uploads a plugin to a running host.
 
-use super::super::client::{COMPONENT, HostClient};
+use super::super::client::{COMPONENT, HostClient, SCRIPT};
 use super::super::progress::during;
 use super::super::terminal::{self, GREEN, Message, PLAIN, RED, errln, outln};
 use super::Failure;
@@ -19,7 +19,7 @@ const DIFF_LINES_MAX: usize = 12;
 /// Options of `plugin push`.
 #[derive(Args)]
 pub(in crate::cli) struct PushArgs {
-    /// Component (.wasm), or folder of a plugin.
+    /// Component (.wasm), script (.js), or folder of a plugin.
     #[arg(default_value = ".")]
     plugin: PathBuf,
     #[command(flatten)]
@@ -77,7 +77,8 @@ impl Target {
         };
         let component = source.read()?;
         let what = format!("{} takes {} KiB in and compiles them", self.url, component.len().div_ceil(1 << 10));
-        during(&what, host.ask(Method::PUT, &path, COMPONENT, component)).await
+        let content_type = if source.is_script() { SCRIPT } else { COMPONENT };
+        during(&what, host.ask(Method::PUT, &path, content_type, component)).await
     }
 
     /// Returns true if a host was given.

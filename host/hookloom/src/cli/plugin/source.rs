@@ -4,8 +4,8 @@ use super::super::progress::during;
 use super::super::terminal::{Message, errln};
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
-use crate::plugin::Report;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
+use crate::plugin::{Report, script};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -98,9 +98,17 @@ impl Source {
         Ok(bytes.into())
     }
 
+    /// Returns whether the plugin is a script.
+    pub(super) fn is_script(&self) -> bool {
+        self.component.extension().is_some_and(|extension| extension == "js" || extension == "mjs")
+    }
+
     /// Loads the component into the workbench.
     pub(super) async fn load(&self, workbench: &Workbench) -> Result<(BenchPlugin, Report), Failure> {
-        let component = self.read()?;
+        let mut component = self.read()?;
+        if self.is_script() {
+            component = script::stored(&component)?;
+        }
         let what = format!("compiling {} ({} KiB)", self.name, component.len().div_ceil(1 << 10));
         during(&what, workbench.load(&self.name, component)).await.map_err(|error| {
             format!("{} is not a plugin for this host: {}", self.component.display(), crate::describe(&error)).into()

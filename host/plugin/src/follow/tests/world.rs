@@ -1,6 +1,7 @@
 //! A host whose store is changed as another host changes it: nothing of this host is told.
 
 use super::component::component;
+use crate::check::ComponentKind;
 use crate::compile::ChildReply;
 use crate::engine::{EnginePurpose, engine};
 use crate::report::ProbeOutcome;
@@ -75,7 +76,7 @@ fn write_answer(folder: &Path, text: &str) {
     let stack_bytes = usize::try_from(STACK_BYTES).expect("a size");
     let engine = engine(EnginePurpose::Compile { stack_bytes }).expect("an engine");
     let compiled = Component::from_binary(&engine, &component).expect("a component");
-    let (report, _) = check::check_component(&engine, &compiled).expect("a plugin");
+    let (report, _) = check::check_component(&engine, &compiled, ComponentKind::Plugin).expect("a plugin");
     let code = compiled.serialize().expect("code");
     let probe = json!({"verdict": "pass", "reason": null, "first_call_us": 1, "steady_call_us": 1, "memory_bytes": 1});
     let probed = ProbeOutcome::Done(serde_json::from_value(probe).expect("a probe"));
