@@ -94,3 +94,23 @@ async fn only_the_hosts_engine_may_ask_for_a_script() {
     assert_eq!(reply.status, 422, "{}", reply.text);
     assert!(reply.text.contains("hookloom:script/host@1.0.0"), "{}", reply.text);
 }
+
+/// Returns the event of a deal with this value.
+fn deal(worth: u32) -> String {
+    let data = json!({"id": worth, "name": "plane", "milestone": "New", "expected_value": worth});
+    json!({"eventName": "Opportunity is Created", "eventData": data}).to_string()
+}
+
+#[tokio::test]
+async fn the_example_of_the_documentation_filters_deals() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    let example = std::fs::read_to_string(crate::harness::root().join("plugins/script-engine/example.js")).unwrap();
+    assert_eq!(upload(&host, "deals", &example).await.0, 200);
+    host.subscription(&receiver.url, json!({"plugin": "deals", "limits": {"cpu_ms": 500}})).await;
+    assert_eq!(host.ended(&host.send(deal(500)).await).await["state"], "dropped");
+    host.send(deal(5_000)).await;
+    let received = receiver.expect(1).await.remove(0);
+    assert_eq!(text(&received, "body"), r#"{"text":"plane: New"}"#);
+    assert_eq!(text(&received["headers"], "x-source"), "crm");
+}
