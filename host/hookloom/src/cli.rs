@@ -99,6 +99,9 @@ enum Command {
         memory_bytes: u64,
         /// Stack of a guest that is tried, in bytes.
         stack_bytes: u64,
+        /// Size of the compiled engine for scripts at the beginning of stdin, in bytes. The rest is a script to try on it.
+        #[arg(long)]
+        engine_bytes: Option<u64>,
     },
 }
 
@@ -106,8 +109,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::CompilePlugin { cpu_s, wall_s, memory_bytes, stack_bytes } => {
-            let code = crate::plugin::compile_child(CompileLimits { cpu_s, wall_s, memory_bytes, stack_bytes });
+        Command::CompilePlugin { cpu_s, wall_s, memory_bytes, stack_bytes, engine_bytes } => {
+            let limits = CompileLimits { cpu_s, wall_s, memory_bytes, stack_bytes };
+            let code = crate::plugin::compile_child(limits, engine_bytes);
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
         Command::Serve(settings) => block_on(serve::serve(settings)),

@@ -146,10 +146,41 @@ async fn beginning(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     kept
 }
 
+/// Input of a child.
+#[derive(Clone)]
+pub(super) enum ChildInput {
+    /// Component to compile and probe.
+    Component(Bytes),
+    /// Script to probe on the engine's compiled code.
+    Script { engine: Bytes, source: Bytes },
+}
+
+impl ChildInput {
+    /// Returns the parts of stdin, in order.
+    fn parts(&self) -> [&[u8]; 2] {
+        match self {
+            ChildInput::Component(component) => [component, &[]],
+            ChildInput::Script { engine, source } => [engine, source],
+        }
+    }
+
+    /// Returns the argument that tells a script from a component.
+    fn argument(&self) -> Option<String> {
+        match self {
+            ChildInput::Component(_) => None,
+            ChildInput::Script { engine, .. } => Some(format!("--engine-bytes={}", engine.len())),
+        }
+    }
+}
+
 /// Compiles a component in a child process, which also probes it. After a fault of this host, another child repeats the work.
-pub(super) async fn compile(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
+pub(super) async fn compile(
+    program: &Path,
+    limits: CompileLimits,
+    input: ChildInput,
+) -> Result<Compiled, CompileError> {
     for wait in RETRY_PAUSES {
-        match compile_once(program, limits, component.clone()).await {
+        match compile_once(program, limits, input.clone()).await {
             Err(error) if error.is_of_the_host() => {
                 tracing::warn!(error = %hookloom_model::describe(&error), "a component could not be compiled because of a fault of the host; trying again");
                 tokio::time::sleep(wait).await;
@@ -157,13 +188,13 @@ pub(super) async fn compile(program: &Path, limits: CompileLimits, component: By
             settled => return settled,
         }
     }
-    compile_once(program, limits, component).await
+    compile_once(program, limits, input).await
 }
 
-async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -> Result<Compiled, CompileError> {
+async fn compile_once(program: &Path, limits: CompileLimits, input: ChildInput) -> Result<Compiled, CompileError> {
     let mut command = tokio::process::Command::new(program);
     // The program's file may have been renamed or deleted since the start.
-    command.arg0("hookloom").arg(CHILD_COMMAND).args(limits.arguments()).env_clear();
+    command.arg0("hookloom").arg(CHILD_COMMAND).args(limits.arguments()).args(input.argument()).env_clear();
     command.envs(super::test_hooks::inherited());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn()?;
@@ -173,7 +204,9 @@ async fn compile_once(program: &Path, limits: CompileLimits, component: Bytes) -
     let work = async {
         let feed = async move {
             // A child that was killed while it read is reported by its exit status.
-            let _ = stdin.write_all(&component).await;
+            for part in input.parts() {
+                let _ = stdin.write_all(part).await;
+            }
             drop(stdin);
         };
         let read = async {

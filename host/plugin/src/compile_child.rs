@@ -16,7 +16,6 @@ use super::script;
 use super::strip;
 use super::threads::HOST_STACK_BYTES;
 use super::version::Version;
-use bytes::Bytes;
 use hookloom_model::clock;
 use rlimit::Resource;
 use serde::Serialize;
@@ -72,15 +71,18 @@ struct ProbeTarget {
 }
 
 /// Runs the compile child. Returns the exit code.
-pub fn compile_child(limits: CompileLimits) -> i32 {
-    match compile_and_probe(limits) {
+///
+/// `engine_bytes`: size of the engine's compiled code, with which stdin begins if the rest is a script. Only the parent's arguments say
+/// so, never the input: what a tenant uploads must not be loaded as compiled code.
+pub fn compile_child(limits: CompileLimits, engine_bytes: Option<u64>) -> i32 {
+    match compile_and_probe(limits, engine_bytes) {
         Ok(()) => 0,
         Err(ChildError::Panicked) => PANICKED,
         Err(ChildError::Io(_)) => FAILED,
     }
 }
 
-fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
+fn compile_and_probe(limits: CompileLimits, engine_bytes: Option<u64>) -> Result<(), ChildError> {
     if let Err(error) = limit_compiling(limits) {
         return Ok(write_reply(&ChildReply::Unable(format!(
             "the limits of the compile process cannot be set: {error}"
@@ -92,8 +94,8 @@ fn compile_and_probe(limits: CompileLimits) -> Result<(), ChildError> {
         on_a_thread(COMPILE_STACK_BYTES, move || {
             // Under Linux, niceness is per thread (setpriority(2)). A failure only makes other threads wait longer.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            match script_of(&component) {
-                Some((code, source)) => load_script(code, source, limits),
+            match engine_bytes {
+                Some(bytes) => load_script(&component, bytes, limits),
                 None => compile_here(&component, limits),
             }
         })
@@ -153,27 +155,17 @@ fn limit_probing(limits: CompileLimits) -> std::io::Result<()> {
     Resource::CPU.set((used + PROBE_CPU_S).min(cpu_max), cpu_max)
 }
 
-/// Beginning of the input of a child that probes a script. No component begins with it.
-const SCRIPT_INPUT: &[u8] = b"\0script\0";
-
-/// Returns the input of a child that probes a script: the compiled code of the engine, and the source.
-pub(super) fn script_input(engine: &[u8], source: &str) -> Bytes {
-    let length = engine.len() as u64;
-    [SCRIPT_INPUT, &length.to_le_bytes(), engine, source.as_bytes()].concat().into()
-}
-
-fn script_of(input: &[u8]) -> Option<(&[u8], &str)> {
-    let (length, rest) = input.strip_prefix(SCRIPT_INPUT)?.split_first_chunk()?;
-    let (engine, source) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    Some((engine, std::str::from_utf8(source).ok()?))
-}
-
 /// Loads the engine with a script. Nothing is compiled.
 fn load_script(
-    code: &[u8],
-    source: &str,
+    input: &[u8],
+    engine_bytes: u64,
     limits: CompileLimits,
 ) -> Result<(Report, Vec<u8>, ProbeTarget), NotCompiled> {
+    let parts = usize::try_from(engine_bytes).ok().and_then(|bytes| input.split_at_checked(bytes));
+    let script = parts.and_then(|(code, source)| Some((code, std::str::from_utf8(source).ok()?)));
+    let Some((code, source)) = script else {
+        return Err(NotCompiled::Unable("the engine for scripts did not reach the compile process".to_owned()));
+    };
     let stack_bytes = usize::try_from(limits.stack_bytes).unwrap_or(usize::MAX);
     let engine = engine(EnginePurpose::Compile { stack_bytes }).map_err(compiler_fault)?;
     let component = TrustedCode::from_parent(code.to_vec()).load(&engine).map_err(compiler_fault)?;

@@ -10,8 +10,7 @@
 use super::bindings::PluginPre;
 use super::cache::{Code, CompiledComponent, TrustedCode};
 use super::call_record::CallRecords;
-use super::compile::{self, CompileError, CompileLimits};
-use super::compile_child::script_input;
+use super::compile::{self, ChildInput, CompileError, CompileLimits};
 use super::engine::{self, EnginePurpose, Ticker};
 use super::guest::GuestState;
 use super::instance_pool::InstancePool;
@@ -102,7 +101,8 @@ impl Runtime {
     /// Probes a script in a child process, on the code of the engine.
     pub(super) async fn check_script(&self, engine: &Version, source: &str) -> Result<CompiledComponent, PluginError> {
         let code = engine.plugin.instance_pre().component().serialize().map_err(PluginError::Runtime)?;
-        let probed = compile::compile(&self.compiler, self.compile_limits, script_input(&code, source)).await?;
+        let input = ChildInput::Script { engine: code.into(), source: Bytes::copy_from_slice(source.as_bytes()) };
+        let probed = compile::compile(&self.compiler, self.compile_limits, input).await?;
         let report = Report {
             script_engine: Some(script::engine_sha256().to_owned()),
             probe: probed.report.probe,
@@ -120,7 +120,7 @@ impl Runtime {
         let bytes = component.len();
         tracing::info!(%tenant, bytes, "compiling a component");
         telemetry::compiling();
-        let compiled = compile::compile(&self.compiler, self.compile_limits, component).await;
+        let compiled = compile::compile(&self.compiler, self.compile_limits, ChildInput::Component(component)).await;
         let result = match &compiled {
             Ok(_) => "fits",
             Err(error) if error.is_of_the_host() => "failed",

@@ -14,7 +14,7 @@ async fn refused_within(wall_s: u64, script: &str) -> String {
     std::fs::write(&program, format!("#!/bin/sh\necho >>\"${{0%/*}}/tries\"\n{script}\n")).expect("written");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("executable");
     let limits = CompileLimits { cpu_s: 1, wall_s, memory_bytes: 1 << 30, ..CompileLimits::USUAL };
-    let compiled = compile(&program, limits, Bytes::from_static(b"component")).await;
+    let compiled = compile(&program, limits, ChildInput::Component(Bytes::from_static(b"component"))).await;
     let error = compiled.expect_err("no compiler");
     let tries = std::fs::read_to_string(folder.path().join("tries")).unwrap_or_default().lines().count();
     // Only faults of the host are repeated.
@@ -49,7 +49,8 @@ async fn a_child_that_is_killed_or_missing_is_the_hosts_affair() {
     }
     let unable = serde_json::to_string(&ChildReply::Unable("no room".into())).expect("JSON");
     check(&refused(&format!("echo '{unable}'")).await, "the compile process could not work: no room");
-    let missing = compile(Path::new("/no/such/program"), CompileLimits::USUAL, Bytes::new()).await;
+    let missing =
+        compile(Path::new("/no/such/program"), CompileLimits::USUAL, ChildInput::Component(Bytes::new())).await;
     assert!(matches!(missing, Err(CompileError::Child(_))), "{missing:?}");
 }
 
@@ -65,7 +66,9 @@ async fn another_child_takes_the_place_of_one_that_was_killed() {
     let first = "[ -e \"${0%/*}/second\" ] || { touch \"${0%/*}/second\"; kill -KILL $$; }";
     std::fs::write(&program, format!("#!/bin/sh\n{first}\n{script}\n")).expect("written");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).expect("executable");
-    let compiled = compile(&program, CompileLimits::USUAL, Bytes::new()).await.expect("the second child's code");
+    let compiled = compile(&program, CompileLimits::USUAL, ChildInput::Component(Bytes::new()))
+        .await
+        .expect("the second child's code");
     assert_eq!(compiled.code, b"code");
 }
 
