@@ -28,6 +28,7 @@ pub mod headers;
 pub mod ids;
 pub mod inspector;
 pub mod limits;
+pub mod manifest;
 pub mod pauses;
 pub mod plural;
 pub mod retry;
