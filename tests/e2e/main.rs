@@ -43,6 +43,7 @@ mod interference;
 mod json;
 mod lanes;
 mod limits;
+mod manifests;
 mod move_store;
 mod moving;
 mod openapi;

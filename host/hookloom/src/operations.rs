@@ -11,6 +11,7 @@
 mod access;
 mod bins;
 mod changes;
+mod config_check;
 mod deliveries;
 mod dry_run;
 mod event_types;

@@ -63,8 +63,8 @@ fn no_config() -> Value {
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The manifest is too large.
-    #[error("the manifest has {0} bytes; at most {BYTES_MAX} are allowed")]
-    TooLarge(usize),
+    #[error("the manifest has more than {BYTES_MAX} bytes")]
+    TooLarge,
     /// The manifest is not JSON of the expected shape.
     #[error("the manifest is not readable as JSON with `title`, `description`, `config` and `sample_event`: {0}")]
     Json(#[from] serde_json::Error),
@@ -90,7 +90,7 @@ impl Manifest {
     /// Parses and checks a manifest.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > BYTES_MAX {
-            return Err(ManifestError::TooLarge(bytes.len()));
+            return Err(ManifestError::TooLarge);
         }
         let manifest: Manifest = serde_json::from_slice(bytes)?;
         manifest.check()?;
@@ -124,10 +124,10 @@ impl Manifest {
     /// Returns the configuration with the default of each key that has one, or otherwise its first example if the key is required.
     pub fn example_config(&self) -> std::collections::BTreeMap<String, String> {
         let keys = self.schema().map(|schema| schema.keys).unwrap_or_default();
-        let value = |key: &ConfigKey| {
+        fn value(key: &ConfigKey) -> Option<(String, String)> {
             let example = key.examples.first().filter(|_| key.required);
             key.default.as_ref().or(example).cloned().map(|value| (key.name.clone(), value))
-        };
+        }
         keys.iter().filter_map(value).collect()
     }
 }

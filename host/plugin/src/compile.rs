@@ -60,8 +60,8 @@ pub(super) const PROBE_CPU_S: u64 = 10;
 /// for megabytes of code (the image of a memory with one byte at a high address).
 pub(super) const CODE_BYTES_MAX: u64 = 128 << 20;
 
-/// Maximum length of a line of the child's output, in bytes.
-const LINE_BYTES_MAX: u64 = 64 << 10;
+/// Maximum length of a line of the child's output, in bytes. The report repeats a manifest of at most 32 KiB.
+const LINE_BYTES_MAX: u64 = 128 << 10;
 
 /// Maximum size of the child's stderr that is kept, in bytes.
 const WORDS_BYTES_MAX: u64 = 64 << 10;

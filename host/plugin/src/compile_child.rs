@@ -4,6 +4,7 @@
 //! - The child limits its address space and CPU time before it reads the first byte. For the probe it raises these limits: guests
 //!   reserve address space for their memories, so the probe bounds writable memory instead.
 //! - Guest code runs only after the compiled code was written to the parent, so a guest cannot change it.
+//! - The manifest is parsed here and nowhere else; the host reads it as a part of the report.
 //! - Compilation runs with niceness 5. The probe does not, because it reports times; it takes about a second.
 
 use super::cache::TrustedCode;
@@ -13,10 +14,11 @@ use super::engine::{EnginePurpose, Ticker, engine};
 use super::probe;
 use super::report::{ProbeOutcome, Refusal, Report};
 use super::script;
-use super::strip;
+use super::strip::{self, ManifestSection};
 use super::threads::HOST_STACK_BYTES;
 use super::version::Version;
 use hookloom_model::clock;
+use hookloom_model::manifest::Manifest;
 use rlimit::Resource;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -184,7 +186,8 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     let is_engine = hex::encode(Sha256::digest(component)) == script::engine_sha256();
     let kind = if is_engine { ComponentKind::ScriptEngine } else { ComponentKind::Plugin };
     let stripped = strip::strip(component).map_err(|error| broken(&error.to_string()))?;
-    let component = Component::from_binary(&engine, &stripped).map_err(|error| explain(&error, limits))?;
+    let manifest = read_manifest(stripped.manifest)?;
+    let component = Component::from_binary(&engine, &stripped.component).map_err(|error| explain(&error, limits))?;
     let (report, plugin) = check::check_component(&engine, &component, kind)?;
     let code = component.serialize().map_err(compiler_fault)?;
     let compiled_bytes = code.len() as u64;
@@ -193,10 +196,29 @@ fn compile_here(component: &[u8], limits: CompileLimits) -> Result<(Report, Vec<
     }
     let compile_ms = u64::try_from(clock::since(started).as_millis()).unwrap_or(u64::MAX);
     Ok((
-        Report { compiled_bytes, compile_ms, ..report },
+        Report { compiled_bytes, compile_ms, manifest, ..report },
         code,
         ProbeTarget { engine, version: Version::unnamed(plugin, None) },
     ))
+}
+
+/// Reads the manifest of a component, if it has one.
+fn read_manifest(section: ManifestSection) -> Result<Option<Manifest>, Refusal> {
+    let remedy =
+        "correct the manifest: docs/reference/manifest.md describes it; a component without one is accepted too";
+    match section {
+        ManifestSection::None => Ok(None),
+        ManifestSection::One(bytes) => match Manifest::parse(&bytes) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) => {
+                Err(Refusal::new("manifest", format!("the component's manifest is refused: {error}"), remedy))
+            }
+        },
+        ManifestSection::Several => {
+            let what = "several parts of the component have a manifest, and the component itself has none";
+            Err(Refusal::new("manifest", what, "add the section hookloom:manifest to the component itself, once"))
+        }
+    }
 }
 
 fn compiler_fault(error: wasmtime::Error) -> NotCompiled {

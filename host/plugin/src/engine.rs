@@ -161,7 +161,8 @@ impl Drop for Ticker {
 }
 
 /// Version of the preparation of components before compilation. Code with another version is not loaded. 2: custom sections stripped.
-const COMPILED_FORMAT: u32 = 2;
+/// 3: the manifest in the report.
+const COMPILED_FORMAT: u32 = 3;
 
 /// Returns a text that differs between engines that do not accept each other's compiled code.
 pub(super) fn compatibility(engine: &Engine) -> String {

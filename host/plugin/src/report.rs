@@ -1,10 +1,11 @@
-//! Reports of the compile child about a component: its parts and its first calls, or the reason of a refusal.
+//! Reports of the compile child about a component: its parts, its manifest and its first calls, or the reason of a refusal.
 //!
 //! # Guarantees
 //! - Texts and lists that the component's author chooses have maximum lengths.
 
 use super::convert::cut;
 use hookloom_model::delivery::Verdict;
+use hookloom_model::manifest::Manifest;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 const HISTORY: &str = "hookloom:plugin/history@";
 
 /// Result of the check of a component that passed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Contract for which the component was built.
     pub contract: String,
@@ -35,6 +36,9 @@ pub struct Report {
     /// Result of the probe. Absent: there was no probe.
     #[serde(default)]
     pub probe: Option<Probe>,
+    /// Description of the plugin by its author. Absent: the component has none.
+    #[serde(default)]
+    pub manifest: Option<Manifest>,
 }
 
 /// Maximum length of a name or text of a report, in bytes, and maximum number of names. A linked interface may have a version of any

@@ -7,11 +7,13 @@
 //! - That section holds function names only, already demangled, without control characters, each of at most
 //!   [`NAME_BYTES_MAX`] bytes, all of them together in at most [`NAMES_BYTES_MAX`].
 //! - All other sections are copied byte for byte.
+//! - The manifest is returned beside the copy: that of the component itself, or else the only one of its parts.
 //!
 //! # Limits
-//! Validates nothing: wasmtime validates the result. Offsets in compiled code refer to the stripped component; they are not shown.
+//! Validates nothing: wasmtime validates the result, and the compile child the manifest. Offsets in compiled code refer to the stripped component; they are not shown.
 
 use super::convert::cut;
+use hookloom_model::manifest;
 use std::fmt::Write as _;
 use wasm_encoder::{ComponentSectionId, Encode as _, NameMap, NameSection, Section as _};
 use wasmparser::{BinaryReaderError, KnownCustom, Name, NameSectionReader, Parser, Payload};
@@ -42,6 +44,44 @@ pub(super) enum StripError {
     Depth,
 }
 
+/// Copy of a component without custom sections, and its manifest.
+#[derive(Debug)]
+pub(super) struct Stripped {
+    /// Component without custom sections, except for bounded function names.
+    pub(super) component: Vec<u8>,
+    /// Content of the section of the manifest.
+    pub(super) manifest: ManifestSection,
+}
+
+/// Content of the section of the manifest, which toolchains put into the component or into one of its core modules.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ManifestSection {
+    /// There is none.
+    None,
+    /// Bytes of the only one at the smallest depth.
+    One(Vec<u8>),
+    /// There are several at the smallest depth.
+    Several,
+}
+
+/// Manifest that was found so far.
+struct FoundManifest {
+    depth: usize,
+    section: ManifestSection,
+}
+
+impl FoundManifest {
+    fn note(&mut self, depth: usize, bytes: &[u8]) {
+        if self.section == ManifestSection::None || depth < self.depth {
+            // One byte more than is allowed is enough to refuse it.
+            let bytes = bytes.get(..=manifest::BYTES_MAX).unwrap_or(bytes);
+            *self = FoundManifest { depth, section: ManifestSection::One(bytes.to_vec()) };
+        } else if depth == self.depth {
+            self.section = ManifestSection::Several;
+        }
+    }
+}
+
 /// Module or component that is being copied.
 struct BinaryPart {
     copy: Vec<u8>,
@@ -60,8 +100,9 @@ impl BinaryPart {
     }
 }
 
-/// Returns a copy of a component without custom sections, except for bounded function names.
-pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
+/// Returns a copy of a component without custom sections, except for bounded function names, and its manifest.
+pub(super) fn strip(component: &[u8]) -> Result<Stripped, StripError> {
+    let mut found = FoundManifest { depth: 0, section: ManifestSection::None };
     let mut names = NameBudget { room: NAMES_BYTES_MAX };
     let mut enclosing: Vec<BinaryPart> = Vec::new();
     let mut part = BinaryPart::new(ComponentSectionId::Component);
@@ -72,6 +113,9 @@ pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
                 continue;
             }
             Payload::CustomSection(section) => {
+                if section.name() == manifest::SECTION {
+                    found.note(enclosing.len(), section.data());
+                }
                 if let KnownCustom::Name(section) = section.as_known()
                     && let Some(kept) = names.bounded(section)
                 {
@@ -99,7 +143,7 @@ pub(super) fn strip(component: &[u8]) -> Result<Vec<u8>, StripError> {
         }
         enclosing.push(std::mem::replace(&mut part, BinaryPart::new(nested)));
     }
-    Ok(part.copy)
+    Ok(Stripped { component: part.copy, manifest: found.section })
 }
 
 /// Remaining size for function names.
@@ -209,10 +253,10 @@ mod tests {
         let mut names = NameMap::new();
         names.append(0, "f");
         let bare = component(None, false);
-        assert_eq!(strip(&bare).expect("stripped"), bare);
-        assert_eq!(strip(&component(None, true)).expect("stripped"), bare);
+        assert_eq!(strip(&bare).expect("stripped").component, bare);
+        assert_eq!(strip(&component(None, true)).expect("stripped").component, bare);
         let named = component(Some(&names), false);
-        assert_eq!(strip(&component(Some(&names), true)).expect("stripped"), named);
+        assert_eq!(strip(&component(Some(&names), true)).expect("stripped").component, named);
         assert_ne!(named, bare);
     }
 
@@ -222,7 +266,7 @@ mod tests {
         let mut names = NameMap::new();
         (0..50_000).for_each(|function| names.append(function, &long[..1_000]));
         names.append(50_000, &long);
-        let stripped = strip(&component(Some(&names), false)).expect("stripped");
+        let stripped = strip(&component(Some(&names), false)).expect("stripped").component;
         assert!((1_000_000..=NAMES_BYTES_MAX + 1_000).contains(&stripped.len()), "{}", stripped.len());
         assert!(!stripped.windows(2).any(|two| two == b"\x1b["), "control characters");
     }
@@ -235,6 +279,35 @@ mod tests {
         // Each back reference of the v0 scheme doubles what the one before stands for.
         let doubling = format!("_RNvC1a{}1b", "TB3_B3_E".repeat(40));
         assert!(readable(&doubling).len() <= NAME_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_manifest_at_the_smallest_depth_is_found() {
+        fn section(text: &'static str) -> CustomSection<'static> {
+            CustomSection { name: manifest::SECTION.into(), data: Cow::Borrowed(text.as_bytes()) }
+        }
+        fn with(outer: &[&'static str], modules: &[&'static str]) -> ManifestSection {
+            let mut component = Component::new();
+            for text in modules {
+                let mut module = Module::new();
+                module.section(&section(text));
+                component.section(&ModuleSection(&module));
+            }
+            for text in outer {
+                component.section(&section(text));
+            }
+            strip(&component.finish()).expect("stripped").manifest
+        }
+        fn one(text: &str) -> ManifestSection {
+            ManifestSection::One(text.as_bytes().to_vec())
+        }
+        assert_eq!(with(&[], &[]), ManifestSection::None);
+        assert_eq!(with(&[], &["inner"]), one("inner"));
+        assert_eq!(with(&["outer"], &["inner", "other"]), one("outer"));
+        assert_eq!(with(&[], &["inner", "other"]), ManifestSection::Several);
+        assert_eq!(with(&["a", "b"], &[]), ManifestSection::Several);
+        let large: &'static str = Box::leak("x".repeat(10 << 20).into_boxed_str());
+        assert_eq!(with(&[large], &[]), one(&large[..=manifest::BYTES_MAX]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::bindings::PluginPre;
 use super::guest::GuestState;
 use super::report::Report;
+use hookloom_model::manifest::Manifest;
 use std::sync::Arc;
 
 /// A version that can judge: compiled, loaded and linked.
@@ -23,6 +24,24 @@ pub(super) struct VersionRef {
     pub(super) sha256: Arc<str>,
     /// Set when the version may read the previous event of an entity.
     pub(super) reads_history: bool,
+    /// Title and description of its manifest. None: it has no manifest.
+    pub(super) about: Option<Arc<About>>,
+}
+
+/// Title and description of a plugin, by its author.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Title: a few words.
+    pub title: String,
+    /// Description in one line.
+    pub description: String,
+}
+
+impl About {
+    fn of(report: &Report) -> Option<Arc<Self>> {
+        let Manifest { title, description, .. } = report.manifest.as_ref()?;
+        Some(Arc::new(About { title: title.clone(), description: description.clone() }))
+    }
 }
 
 impl VersionRef {
@@ -31,7 +50,7 @@ impl VersionRef {
         let report = serde_json::from_str(report).ok();
         // With an unreadable report, a needless lookup only costs a read.
         let reads_history = report.as_ref().is_none_or(Report::reads_history);
-        VersionRef { sha256: sha256.into(), reads_history }
+        VersionRef { sha256: sha256.into(), reads_history, about: report.as_ref().and_then(About::of) }
     }
 }
 
@@ -48,6 +67,7 @@ impl Version {
     }
 
     pub(super) fn reference(&self) -> VersionRef {
-        VersionRef { sha256: self.sha256.as_str().into(), reads_history: self.report.reads_history() }
+        let reads_history = self.report.reads_history();
+        VersionRef { sha256: self.sha256.as_str().into(), reads_history, about: About::of(&self.report) }
     }
 }

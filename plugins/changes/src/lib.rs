@@ -6,6 +6,9 @@
 //! `without_previous`: `drop` for events without a previous one; `pass` if absent. Config `derive`: `true` adds `derived_events`,
 //! names of the kinds of change: `tag.added`, `deal.won`, `deal.milestone_changed`, …
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{
     Event, Failure, Outgoing, Plugin, Verdict, config, export, history, id_of, number_of, same, text_of,
@@ -48,7 +51,7 @@ impl Plugin for Changes {
     }
 }
 
-export!(Changes);
+export!(Changes, manifest: "manifest.json");
 
 /// Properties that the vendor changes when a contact is opened or when a message is sent to it.
 const BOOKKEEPING: [&str; 14] = [

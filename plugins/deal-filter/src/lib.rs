@@ -3,6 +3,9 @@
 //! Config, all optional; a deal must meet every threshold that is set: `min_probability` (per cent), `min_value` (in the account's
 //! currency), `milestones` and `pipelines` (comma lists). Contacts pass: to leave them out, untick their box in the subscription.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::{Deal, Event, Failure, Plugin, Reason, Verdict, config, export};
 
 struct DealFilter;
@@ -18,7 +21,7 @@ impl Plugin for DealFilter {
     }
 }
 
-export!(DealFilter);
+export!(DealFilter, manifest: "manifest.json");
 
 struct Thresholds {
     probability: Option<f64>,

@@ -5,6 +5,9 @@
 //! a line, `milestone: Won = closed` (a field of `eventData`, `tag`, or `country`; then a value and a text), adds
 //! `milestone_lookup`; config `constants`, `region = EMEA`. Config `under` names the key; `enriched` if absent.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value, from_str, json};
 use hookloom_sdk::{
     Contact, Deal, Decimal, Event, Failure, Outgoing, Plugin, Verdict, at, config, export, log, number_of, text_of,
@@ -35,7 +38,7 @@ impl Plugin for Enrich {
     }
 }
 
-export!(Enrich);
+export!(Enrich, manifest: "manifest.json");
 
 fn lines(key: &str) -> Vec<String> {
     let text = config::get(key).unwrap_or_default();

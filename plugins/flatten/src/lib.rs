@@ -4,6 +4,9 @@
 //! is parsed, custom properties are under `custom`, ids are texts, and times are RFC 3339. No config. Absent values are left out,
 //! except `updated_at`, which is null until the first update.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{Contact, Deal, Event, Failure, Owner, Plugin, Verdict, export, id_of, number_of, time};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -17,7 +20,7 @@ impl Plugin for Flatten {
     }
 }
 
-export!(Flatten);
+export!(Flatten, manifest: "manifest.json");
 
 /// Returns `contact.created` for `Contact is Created`; opportunities are called deals.
 fn event_name(name: &str) -> String {

@@ -6,6 +6,9 @@
 //! - An echo is caused by your synchronisation, which config `own_tags`, `own_owners` (e-mail addresses or ids) or `own_fields`
 //!   (`sync_origin = hookloom`, one a line, custom properties) identifies.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export, history, id_of, number_of, same, text_of};
 
@@ -30,7 +33,7 @@ impl Plugin for Guard {
     }
 }
 
-export!(Guard);
+export!(Guard, manifest: "manifest.json");
 
 fn dropped(key: &str) -> Result<bool, Failure> {
     match config::get(key).as_deref() {

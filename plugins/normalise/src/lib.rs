@@ -4,6 +4,9 @@
 //! width digits count, `00` is `+`, and a national number needs config `calling_code` (such as `44`). Config `names`:
 //! `title` for capitals at the beginning of each word. Config `tags`: `lower`. An event in which nothing changes passes.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export};
 
@@ -22,7 +25,7 @@ impl Plugin for Normalise {
     }
 }
 
-export!(Normalise);
+export!(Normalise, manifest: "manifest.json");
 
 struct Rules {
     calling_code: Option<String>,

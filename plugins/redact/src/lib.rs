@@ -11,6 +11,9 @@
 //! - `patterns`: regular expressions, one a line, of which every match becomes `***`. Default: none.
 //! - `emails`: `keep` switches the mask for e-mail addresses in other texts off.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export, secrets};
 use regex_lite::Regex;
@@ -26,7 +29,7 @@ impl Plugin for Redact {
     }
 }
 
-export!(Redact);
+export!(Redact, manifest: "manifest.json");
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {

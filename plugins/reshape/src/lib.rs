@@ -5,6 +5,9 @@
 //! `keep` (comma list: only these), `leave_out` (comma list), `drop_nulls` (`true`: no field that is null, empty text, list or
 //! object), `rename` (one `from: to` a line), `add` (one `path: text` a line).
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value};
 use hookloom_sdk::{Event, Failure, Plugin, Verdict, config, export};
 
@@ -43,7 +46,7 @@ impl Plugin for Reshape {
     }
 }
 
-export!(Reshape);
+export!(Reshape, manifest: "manifest.json");
 
 /// The lines of a config value, each `left: right`.
 fn pairs(key: &str) -> Result<Vec<(String, String)>, Failure> {

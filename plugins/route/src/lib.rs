@@ -5,6 +5,9 @@
 //! there. Where: a URL (its host must be in the subscription's `url_hosts`), `pass` or `drop`. Config `otherwise`: the
 //! same, for an event that no rule fits; `pass` if absent.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::Value;
 use hookloom_sdk::{Event, Failure, Outgoing, Owner, Plugin, Verdict, at, config, export, text_of};
 
@@ -23,7 +26,7 @@ impl Plugin for Route {
     }
 }
 
-export!(Route);
+export!(Route, manifest: "manifest.json");
 
 struct Rule<'a> {
     what: &'a str,

@@ -47,6 +47,8 @@ mod deal;
 mod decimal;
 mod event;
 mod host;
+#[cfg(all(feature = "manifest", not(target_family = "wasm")))]
+pub mod manifest;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 pub mod time;
@@ -58,6 +60,8 @@ pub use deal::Deal;
 pub use decimal::Decimal;
 pub use event::Event;
 pub use host::{config, history, log, secrets};
+#[cfg(all(feature = "manifest", not(target_family = "wasm")))]
+pub use schemars;
 pub use serde_json as json;
 pub use value::{at, id_of, number_of, same, text_of};
 pub use verdict::{Body, Failure, Outgoing, Reason, Verdict};
@@ -74,8 +78,22 @@ pub trait Plugin {
 }
 
 /// Makes a type that implements [`Plugin`] the component's export. Use it once in a crate.
+///
+/// `export!(MyPlugin, manifest: "manifest.json")` also puts the plugin's manifest, a file beside its `Cargo.toml`, into the component.
 #[macro_export]
 macro_rules! export {
+    ($plugin:ty, manifest: $file:literal) => {
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            const FILE: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $file));
+
+            #[used]
+            #[unsafe(link_section = "hookloom:manifest")]
+            static MANIFEST: [u8; FILE.len()] = *include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $file));
+        };
+
+        $crate::export!($plugin);
+    };
     ($plugin:ty) => {
         #[cfg(target_family = "wasm")]
         const _: () = {

@@ -6,6 +6,9 @@
 //! Slack's rules (api.slack.com, "Formatting text", "Block Kit"): `&`, `<` and `>` are escaped in text, a header has at most 150
 //! characters, a text at most 3,000.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Value, json};
 use hookloom_sdk::{Deal, Decimal, Event, Failure, Plugin, Verdict, config, export, time};
 
@@ -32,7 +35,7 @@ impl Plugin for Slack {
     }
 }
 
-export!(Slack);
+export!(Slack, manifest: "manifest.json");
 
 const HEADER_CHARS_MAX: usize = 150;
 const TEXT_CHARS_MAX: usize = 3_000;

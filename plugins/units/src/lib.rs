@@ -5,6 +5,9 @@
 //! currency (config `currency`, such as `USD`), `converted` in the deal's currency, each with minor units, weighted by probability
 //! too, and as a text.
 
+#[cfg(test)]
+mod manifest;
+
 use hookloom_sdk::json::{Map, Value, json};
 use hookloom_sdk::{Decimal, Event, Failure, Plugin, Verdict, config, export, log, number_of, text_of};
 use jiff::Timestamp;
@@ -33,7 +36,7 @@ impl Plugin for Units {
     }
 }
 
-export!(Units);
+export!(Units, manifest: "manifest.json");
 
 /// Fields of a contact or a deal that hold seconds since 1970.
 const TIMES: [&str; 11] = [

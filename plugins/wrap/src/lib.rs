@@ -6,6 +6,8 @@
 //! `hmac_prefix`. Config `idempotency_header`: a header with an id that every attempt repeats.
 
 mod encode;
+#[cfg(test)]
+mod manifest;
 
 use hookloom_sdk::json::{Value, json};
 use hookloom_sdk::{Body, Event, Failure, Outgoing, Plugin, Verdict, config, export, secrets, time};
@@ -26,7 +28,7 @@ impl Plugin for Wrap {
     }
 }
 
-export!(Wrap);
+export!(Wrap, manifest: "manifest.json");
 
 fn wrapped(event: &Event) -> Result<Outgoing, Failure> {
     let fields = config::list("fields");

@@ -119,6 +119,17 @@ pub(super) fn schema(name: &str) -> Option<Value> {
             "id": "acme", "event_types": {}, "limits_max": {}, "egress": {"deny": [], "only": []},
             "created_at_ms": AT_MS,
         }),
+        "Manifest" => json!({
+            "title": "Deal filter",
+            "description": "Passes only deals that are likely, large or advanced enough.",
+            "config": {
+                "type": "object",
+                "properties": {
+                    "min_probability": {"type": "number", "minimum": 0, "maximum": 100, "description": "Least probability of a deal, in per cent."},
+                },
+            },
+            "sample_event": {"eventName": "Opportunity is Created", "eventData": {"id": 5_721_670_354_468_864_i64, "probability": 97}},
+        }),
         "Counted" => json!({"deliveries": 17, "preview": true}),
         _ => return None,
     })

@@ -10,6 +10,7 @@ mod judge;
 mod new;
 mod push;
 mod rollout;
+mod show;
 mod source;
 mod watch;
 
@@ -38,6 +39,10 @@ pub(super) enum PluginCommand {
     Watch(watch::WatchArgs),
     /// Upload to a running host.
     Push(push::PushArgs),
+    /// List the plugins of a running host.
+    List(show::ListArgs),
+    /// Show what a plugin of a running host does and the keys of its config.
+    Show(show::ShowArgs),
     /// Show, begin or end the rollout of a version in a running host.
     Rollout(rollout::RolloutArgs),
     /// Fetch the event of a real delivery from a host, and judge it with a local plugin.
@@ -56,6 +61,8 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Bench(args) => bench::bench(args).await,
         PluginCommand::Watch(args) => watch::watch(args).await,
         PluginCommand::Push(args) => push::push(&args).await,
+        PluginCommand::List(args) => show::list(args).await,
+        PluginCommand::Show(args) => show::show(args).await,
         PluginCommand::Rollout(args) => rollout::rollout(args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
         PluginCommand::Wit => {

@@ -1,7 +1,8 @@
 //! Promotion gate, and the events on which versions are compared.
 //!
 //! # Guarantees
-//! - A gate fails if nothing could be judged, or if the version fails on an event that the active version can judge.
+//! - A gate fails if nothing could be judged, if the version fails on an event that the active version can judge, or if its manifest
+//!   refuses a config in use.
 //! - Real events come first: those of the plugin's subscriptions, then the tenant's others of the same modules. Samples are used
 //!   only if there are none. The answer says which events were judged.
 
@@ -92,6 +93,13 @@ pub(crate) async fn gate(
     limit: ComparisonSize,
 ) -> Result<Comparison, Problem> {
     let comparison = compare(operations, tenant, name, sha256, limit).await?;
+    let manifest = operations.plugins.manifest(tenant, name, sha256).await?;
+    let unfit = operations.unfit_configs(tenant, name, manifest.as_ref());
+    if !unfit.is_empty() {
+        let detail = format!("version {sha256} was kept but not activated: {}", unfit.join("; "));
+        let remedy = "change the config of these subscriptions, and activate it again; without a gate it is activated in any case";
+        return Err(failed(detail).remedy(remedy));
+    }
     let Some(objection) = comparison.objection() else { return Ok(comparison) };
     let path = UrlPath::api_of(tenant).then("plugins").then(name).then("versions").then(sha256).then("compare");
     let detail = format!("version {sha256} was kept but not activated: {objection}");

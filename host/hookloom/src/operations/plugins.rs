@@ -27,12 +27,25 @@ pub(crate) struct VersionBody {
     /// Comparison with the version that was active, if the request asked for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
+    /// Subscriptions whose config does not fit the manifest of the version. Only in the answer to an activation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl VersionBody {
     fn new(version: PluginVersion, report: Report) -> Self {
         let PluginVersion { sha256, size, created_at_ms, created_by, active, .. } = version;
-        VersionBody { sha256, size, active, created_at_ms, created_by, report, quarantined: None, comparison: None }
+        VersionBody {
+            sha256,
+            size,
+            active,
+            created_at_ms,
+            created_by,
+            report,
+            quarantined: None,
+            comparison: None,
+            warnings: Vec::new(),
+        }
     }
 }
 
@@ -54,6 +67,10 @@ impl QuarantineBody {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PluginBody {
     pub(crate) name: String,
+    /// Title by the plugin's author. Absent: the active version has no manifest.
+    title: Option<String>,
+    /// Description by the plugin's author, in one line.
+    description: Option<String>,
     /// The sha256 of the active version. Absent if no component of the plugin could be used so far.
     active_sha256: Option<String>,
     /// Time of activation, in milliseconds since the epoch.
@@ -74,6 +91,9 @@ pub(crate) struct ActivatedBody {
     sha256: String,
     /// Comparison with the previous version, if the request asked for one.
     comparison: Option<Comparison>,
+    /// Subscriptions whose config does not fit the manifest of the version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// Treatment of an uploaded version.
@@ -104,7 +124,8 @@ impl Operations {
             };
             let installed = self.plugins.install_candidate(tenant.clone(), name.to_string(), candidate).await?;
             let (version, report) = installed;
-            return Ok(VersionBody { comparison, ..VersionBody::new(version, report) });
+            let warnings = self.unfit_configs(tenant, name, report.manifest.as_ref());
+            return Ok(VersionBody { comparison, warnings, ..VersionBody::new(version, report) });
         }
         let added = self.plugins.add(access.actor(), tenant.clone(), name.to_string(), component).await?;
         let (mut version, report) = added;
@@ -119,6 +140,7 @@ impl Operations {
             self.plugins.activate(access.actor(), tenant.clone(), name.to_string(), version.sha256.clone()).await?;
             version.active = true;
         }
+        // Without a gate, this version was only added, and with one its configs fit.
         Ok(VersionBody { comparison, ..VersionBody::new(version, report) })
     }
 
@@ -126,6 +148,8 @@ impl Operations {
     pub(crate) async fn list_plugins(&self, access: &Access<ToRead>) -> Result<Vec<PluginBody>, Problem> {
         let plugins = self.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == access.tenant);
         let body = plugins.map(|plugin| PluginBody {
+            title: self.plugins.about(&plugin.tenant, &plugin.name).map(|about| about.title.clone()),
+            description: self.plugins.about(&plugin.tenant, &plugin.name).map(|about| about.description.clone()),
             quarantined: QuarantineBody::of(self, &plugin.tenant, &plugin.active_sha256),
             file_problem: self.plugins.file_problem(&plugin.tenant, &plugin.name),
             compiling_since_ms: self.plugins.compiling_since_ms(&plugin.tenant, &plugin.name),
@@ -139,6 +163,8 @@ impl Operations {
             if body.iter().all(|plugin| plugin.name != name) {
                 body.push(PluginBody {
                     name,
+                    title: None,
+                    description: None,
                     active_sha256: None,
                     activated_at_ms: None,
                     activated_by: None,
@@ -200,7 +226,9 @@ impl Operations {
         };
         let sha256 = sha256.to_string();
         self.plugins.activate(access.actor(), tenant.clone(), name.to_string(), sha256.clone()).await?;
-        Ok(ActivatedBody { sha256, comparison })
+        let manifest = self.plugins.manifest(tenant, name, &sha256).await?;
+        let warnings = self.unfit_configs(tenant, name, manifest.as_ref());
+        Ok(ActivatedBody { sha256, comparison, warnings })
     }
 
     /// Deletes a plugin with all its versions. Refused while a subscription uses it.

@@ -152,11 +152,10 @@ impl ConfigSchema {
     /// Checks the defaults and the examples by the schema itself.
     fn check_values(&self, properties: &Map<String, Value>) -> Result<(), ManifestError> {
         for key in &self.keys {
-            let property = properties.get(&key.name);
-            let listed = |keyword: &str| property.and_then(|property| property.get(keyword));
-            let examples =
-                listed("examples").and_then(Value::as_array).into_iter().flatten().map(|one| ("examples", one));
-            for (keyword, value) in listed("default").map(|one| ("default", one)).into_iter().chain(examples) {
+            let Some(property) = properties.get(&key.name) else { continue };
+            let default = property.get("default").map(|one| ("default", one));
+            let examples = property.get("examples").and_then(Value::as_array).into_iter().flatten();
+            for (keyword, value) in default.into_iter().chain(examples.map(|one| ("examples", one))) {
                 let instance = Value::Object(Map::from_iter([(key.name.clone(), value.clone())]));
                 let pointer = format!("/{}", escaped(&key.name));
                 let mut errors = self.validator.iter_errors(&instance);

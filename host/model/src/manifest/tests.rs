@@ -63,7 +63,7 @@ fn hostile_manifests_are_refused_with_the_position() {
     let not_json = Manifest::parse(b"{\"title\": \xff").expect_err("no JSON").to_string();
     assert!(not_json.contains("not readable as JSON"), "{not_json}");
     let large = Manifest::parse(&vec![b' '; BYTES_MAX + 1]).expect_err("large").to_string();
-    assert!(large.contains("32769 bytes"), "{large}");
+    assert!(large.contains("more than 32768 bytes"), "{large}");
     let deep =
         format!("{{\"title\":\"T\",\"description\":\"D\",\"config\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(matches!(Manifest::parse(deep.as_bytes()), Err(ManifestError::Json(_))));
@@ -124,7 +124,9 @@ fn defaults_and_examples_match_their_schema() {
 
 #[test]
 fn patterns_cost_linear_time_and_bounded_memory() {
-    let with = |pattern: &str| parse(&manifest(json!({"k": {"type": "string", "pattern": pattern}})));
+    fn with(pattern: &str) -> Result<Manifest, ManifestError> {
+        parse(&manifest(json!({"k": {"type": "string", "pattern": pattern}})))
+    }
     refused(&manifest(json!({"k": {"type": "string", "pattern": "("}})), "/config/properties/k/pattern");
     // Backtracking engines take exponential time for the first, and memory for the second.
     let manifest_ = with("^(a+)+$").expect("accepted");
@@ -174,16 +176,16 @@ fn a_configuration_is_checked_key_by_key() {
 
 #[test]
 fn a_key_that_no_plugin_of_the_chain_knows_is_a_fault_if_all_are_closed() {
-    let schema = |name: &str, closed: bool| {
+    fn schema(name: &str, closed: bool) -> Option<ConfigSchema> {
         let mut whole = manifest(json!({name: {"type": "string"}}));
         whole["config"]["additionalProperties"] = json!(!closed);
         Some(parse(&whole).expect("accepted").schema().expect("compiled"))
-    };
-    let faults = |steps: Vec<Option<ConfigSchema>>| {
+    }
+    fn faults(steps: Vec<Option<ConfigSchema>>) -> Vec<ConfigFault> {
         let mut chain = ChainConfig::default();
         steps.into_iter().for_each(|step| chain.add("p", step));
         chain.faults(&BTreeMap::from([("a~/b".to_owned(), "1".to_owned())]))
-    };
+    }
     assert_eq!(faults(vec![]), []);
     assert_eq!(faults(vec![None, schema("a", true)]), []);
     assert_eq!(faults(vec![schema("b", false), schema("a", true)]), []);
@@ -204,5 +206,21 @@ proptest! {
         let schema = parse(&manifest(thresholds())).expect("accepted").schema().expect("compiled");
         let config = [("least", least), ("rules", rules), ("count", count)];
         let _ = schema.faults(&config.map(|(key, value)| (key.to_owned(), value)).into());
+    }
+}
+
+#[test]
+fn the_manifests_of_the_example_plugins_are_accepted() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins");
+    let folders = std::fs::read_dir(folder).expect("the example plugins").map(|entry| entry.expect("an entry").path());
+    let files: Vec<_> = folders.map(|folder| folder.join("manifest.json")).filter(|file| file.exists()).collect();
+    assert_eq!(files.len(), 12);
+    for file in files {
+        let manifest = Manifest::parse(&std::fs::read(&file).expect("read"));
+        let manifest = manifest.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let schema = manifest.schema().expect("compiled");
+        assert_eq!(schema.faults(&manifest.example_config()), [], "{}", file.display());
+        assert!(manifest.sample_event.is_some(), "{}", file.display());
+        assert!(schema.keys.iter().all(|key| !key.description.is_empty()), "{}", file.display());
     }
 }

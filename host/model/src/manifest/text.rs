@@ -30,11 +30,11 @@ impl Separator {
 /// Type of a key's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Text.
+    /// Any text.
     String,
     /// Whole number.
     Integer,
-    /// Number.
+    /// Number with or without a fraction.
     Number,
     /// `true` or `false`.
     Boolean,

@@ -70,6 +70,11 @@ impl Form {
         self.fields.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).collect()
     }
 
+    /// Returns the fields whose names begin so, by the rest of their names.
+    pub(super) fn beginning_with(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
+    }
+
     pub(super) fn has(&self, wanted: &str) -> bool {
         !self.get(wanted).is_empty()
     }

@@ -9,6 +9,7 @@ use crate::api::ApiState;
 use crate::clock::now_ms;
 use crate::delivery::Verdict;
 use crate::event::SAMPLES;
+use crate::manifest::{ConfigKey, Manifest};
 use crate::operations::Problem;
 use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures, Shown};
 use crate::plural::counted;
@@ -32,6 +33,8 @@ pub(super) struct PluginRow {
 pub(super) struct PluginPage {
     frame: Frame,
     name: String,
+    /// Manifest of the active version.
+    manifest: Option<ManifestView>,
     rollout: Option<RolloutView>,
     versions: Vec<VersionRow>,
     pub(super) compared: Option<Compared>,
@@ -85,6 +88,7 @@ impl PluginPage {
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
         let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
+            manifest: versions.iter().find(|version| version.active).and_then(ManifestView::of),
             rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
             compared: None,
@@ -111,6 +115,45 @@ impl PluginPage {
     /// Marks the page as the answer to a form.
     pub(super) fn answering(self) -> Self {
         PluginPage { frame: self.frame.answering(), ..self }
+    }
+}
+
+/// Manifest, with a row for each key of the configuration.
+struct ManifestView {
+    title: String,
+    description: String,
+    keys: Vec<ConfigKeyRow>,
+}
+
+/// Key of a configuration: texts of the columns.
+struct ConfigKeyRow {
+    name: String,
+    kind: String,
+    description: String,
+    default: String,
+    examples: String,
+}
+
+impl ManifestView {
+    fn of(version: &PluginVersion) -> Option<Self> {
+        let manifest = serde_json::from_str::<Report>(&version.report).ok()?.manifest?;
+        let keys = manifest.schema().map(|schema| schema.keys).unwrap_or_default();
+        let Manifest { title, description, .. } = manifest;
+        Some(ManifestView { title, description, keys: keys.into_iter().map(ConfigKeyRow::new).collect() })
+    }
+}
+
+impl ConfigKeyRow {
+    fn new(key: ConfigKey) -> Self {
+        let choices: Vec<&str> = key.choices.iter().map(|choice| choice.value.as_str()).collect();
+        let kind = if choices.is_empty() { key.kind.name().to_owned() } else { choices.join(", ") };
+        ConfigKeyRow {
+            kind: if key.required { format!("{kind}; required") } else { kind },
+            name: key.name,
+            description: key.description,
+            default: key.default.unwrap_or_default(),
+            examples: key.examples.join("; "),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Pages of webhooks: Settings › API & Analytics › Webhooks of the vendor's guide, with more functions.
 
+mod config_fields;
 mod form;
 
 use super::forms::Form;
@@ -19,6 +20,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use config_fields::Control;
 use form::WebhookForm;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -102,6 +104,10 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
+    if form.has(form::FIELDS) {
+        let again = WebhookForm::again(&state, &user.tenant, &form, None, None).await?;
+        return Ok(list_with(&user, &state, again).await?.into_response());
+    }
     let made =
         async { state.operations.create_subscription(&user.access(&state)?, form::settings(&form, None)?).await };
     match made.await {
@@ -112,7 +118,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
-            let again = WebhookForm::again(&state, &user.tenant, &form, &problem, None).await?;
+            let again = WebhookForm::again(&state, &user.tenant, &form, Some(&problem), None).await?;
             Ok(list_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
@@ -244,6 +250,11 @@ pub(super) async fn update(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let access = user.access(&state)?;
+    if form.has(form::FIELDS) {
+        let again = WebhookForm::again(&state, &user.tenant, &form, None, Some(id)).await?;
+        let page = one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
+        return Ok(page.into_response());
+    }
     let edited = state.operations.edit_subscription(&access, id, |old| form::settings(&form, Some(old))).await;
     match edited {
         Ok(body) => {
@@ -252,7 +263,7 @@ pub(super) async fn update(
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
-            let again = WebhookForm::again(&state, &user.tenant, &form, &problem, Some(id)).await?;
+            let again = WebhookForm::again(&state, &user.tenant, &form, Some(&problem), Some(id)).await?;
             let page =
                 one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())

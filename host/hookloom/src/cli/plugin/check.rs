@@ -146,6 +146,13 @@ fn kib(bytes: u64) -> String {
 fn print_report(source: &Source, size: usize, report: &Report, judged: &[SampleResult], fits: bool) {
     let (tone, result) = if fits { (GREEN, "fits") } else { (BOLD_RED, "does not fit") };
     outln!("{}{}{}  {}{}{} ({})", tone, result, PLAIN, BOLD, source.name, PLAIN, source.component.display());
+    if let Some(manifest) = &report.manifest {
+        line("title", &manifest.title);
+        line("description", &manifest.description);
+        let keys: Vec<String> =
+            manifest.schema().map(|schema| schema.keys.into_iter().map(|key| key.name).collect()).unwrap_or_default();
+        line("config", if keys.is_empty() { "none".to_owned() } else { keys.join(", ") });
+    }
     line("contract", &report.contract);
     line(
         "size",

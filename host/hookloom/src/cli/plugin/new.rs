@@ -1,7 +1,7 @@
 //! `hookloom plugin new`: creates a folder with a working plugin, from templates in this program.
 
 use super::super::terminal::{self, outln};
-use super::source::MANIFEST;
+use super::source::BUILD_FILE;
 use super::{Failure, WIT};
 use crate::ids::PluginName;
 use clap::{Args, ValueEnum};
@@ -46,7 +46,7 @@ macro_rules! sdk {
     };
 }
 
-const SDK: [(&str, &str); 11] = sdk![
+const SDK: [(&str, &str); 12] = sdk![
     "bindings.rs",
     "contact.rs",
     "deal.rs",
@@ -54,6 +54,7 @@ const SDK: [(&str, &str); 11] = sdk![
     "event.rs",
     "host.rs",
     "lib.rs",
+    "manifest.rs",
     "testing.rs",
     "time.rs",
     "value.rs",
@@ -71,33 +72,33 @@ impl Language {
                 (".cargo/config.toml", template!("rust/cargo-config.toml.txt")),
                 ("sdk/Cargo.toml", template!("rust/sdk.toml.txt")),
                 ("src/lib.rs", template!("rust/src/lib.rs.txt")),
-                (MANIFEST, template!("rust/hookloom-plugin.toml")),
+                (BUILD_FILE, template!("rust/hookloom-plugin.toml")),
             ],
             Language::Js => vec![
                 ("package.json", template!("js/package.json")),
                 ("jsconfig.json", template!("js/jsconfig.json")),
                 ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
                 ("src/plugin.js", template!("js/src/plugin.js")),
-                (MANIFEST, template!("js/hookloom-plugin.toml")),
+                (BUILD_FILE, template!("js/hookloom-plugin.toml")),
             ],
             Language::Ts => vec![
                 ("package.json", template!("ts/package.json")),
                 ("tsconfig.json", template!("ts/tsconfig.json")),
                 ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
                 ("src/plugin.ts", template!("ts/src/plugin.ts")),
-                (MANIFEST, template!("ts/hookloom-plugin.toml")),
+                (BUILD_FILE, template!("ts/hookloom-plugin.toml")),
             ],
             Language::Python => vec![
                 ("requirements.txt", template!("python/requirements.txt")),
                 ("src/plugin.py", template!("python/src/plugin.py")),
-                (MANIFEST, template!("python/hookloom-plugin.toml")),
+                (BUILD_FILE, template!("python/hookloom-plugin.toml")),
             ],
             Language::C => vec![
                 ("Makefile", template!("c/Makefile")),
                 ("src/plugin.c", template!("c/src/plugin.c")),
                 ("generated/plugin.c", template!("c/generated/plugin.c")),
                 ("generated/plugin.h", template!("c/generated/plugin.h")),
-                (MANIFEST, template!("c/hookloom-plugin.toml")),
+                (BUILD_FILE, template!("c/hookloom-plugin.toml")),
             ],
         }
     }

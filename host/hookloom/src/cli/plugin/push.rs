@@ -106,6 +106,9 @@ pub(super) fn print_version(version: &Value) {
         let why = probe["reason"].as_str().unwrap_or_default();
         errln!("on a sample event, without config, it failed: {}", Message(why));
     }
+    for warning in version["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        errln!("{}", Message(warning));
+    }
     compared(&version["comparison"]);
 }
 

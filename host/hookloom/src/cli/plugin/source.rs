@@ -4,30 +4,69 @@ use super::super::progress::during;
 use super::super::terminal::{Message, errln};
 use super::Failure;
 use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::manifest::Manifest;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
-use crate::plugin::{Report, script};
+use crate::plugin::{Report, script, with_manifest};
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 /// File that describes how a folder's plugin is built.
-pub(super) const MANIFEST: &str = "hookloom-plugin.toml";
+pub(super) const BUILD_FILE: &str = "hookloom-plugin.toml";
 
 /// Content of `hookloom-plugin.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct BuildFile {
     /// Name of the plugin in a host.
     name: String,
     /// Shell commands that build the plugin, run in its folder.
     build: Vec<String>,
     /// Component that the commands build.
     component: PathBuf,
-    /// Paths that are watched for changes, besides the manifest.
+    /// Paths that are watched for changes, besides this file.
     #[serde(default = "default_watch")]
     watch: Vec<PathBuf>,
+    /// Manifest to write into the component. Absent: the component keeps its own, if it has one.
+    manifest: Option<ManifestTable>,
+}
+
+/// Manifest of the plugin, as its author writes it in `hookloom-plugin.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestTable {
+    title: String,
+    description: String,
+    /// JSON Schema of the config. Its type is `object` and need not be written.
+    #[serde(default)]
+    config: Map<String, Value>,
+    /// File with an event.
+    sample_event: Option<PathBuf>,
+}
+
+impl ManifestTable {
+    /// Returns the manifest as JSON, checked as a host checks it.
+    fn to_json(&self, folder: &Path) -> Result<Vec<u8>, Failure> {
+        let mut config = self.config.clone();
+        config.entry("type").or_insert_with(|| "object".into());
+        let sample_event = match &self.sample_event {
+            None => Value::Null,
+            Some(file) => {
+                let file = folder.join(file);
+                let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+                serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?
+            }
+        };
+        let ManifestTable { title, description, .. } = self;
+        let manifest =
+            json!({"title": title, "description": description, "config": config, "sample_event": sample_event});
+        let bytes = serde_json::to_vec(&manifest)?;
+        Manifest::parse(&bytes).map_err(|error| format!("[manifest] in {BUILD_FILE}: {error}"))?;
+        Ok(bytes)
+    }
 }
 
 fn default_watch() -> Vec<PathBuf> {
@@ -46,6 +85,8 @@ pub(super) struct Source {
     /// Paths that are watched for changes.
     pub(super) watch: Vec<PathBuf>,
     build: Vec<String>,
+    /// Manifest to write into the component after a build, as JSON.
+    manifest: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -54,22 +95,22 @@ impl Source {
         if path.is_file() {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().replace('_', "-").to_lowercase();
             let component = path.to_owned();
-            return Ok(Source { name, component, folder: None, watch: vec![path.to_owned()], build: Vec::new() });
+            let watch = vec![path.to_owned()];
+            return Ok(Source { name, component, folder: None, watch, build: Vec::new(), manifest: None });
         }
-        let manifest = path.join(MANIFEST);
-        let text = std::fs::read_to_string(&manifest).map_err(|error| {
-            format!(
-                "{}: {error}; name a component (.wasm) or a folder that `hookloom plugin new` made",
-                manifest.display()
-            )
+        let file = path.join(BUILD_FILE);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            format!("{}: {error}; name a component (.wasm) or a folder that `hookloom plugin new` made", file.display())
         })?;
-        let Manifest { name, build, component, watch } =
-            toml::from_str(&text).map_err(|error| format!("{}: {}", manifest.display(), error.message()))?;
-        let watch = watch.iter().map(|one| path.join(one)).chain([manifest]).collect();
-        Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build })
+        let BuildFile { name, build, component, watch, manifest } =
+            toml::from_str(&text).map_err(|error| format!("{}: {}", file.display(), error.message()))?;
+        let watch = watch.iter().map(|one| path.join(one)).chain([file]).collect();
+        let manifest = manifest.map(|manifest| manifest.to_json(path)).transpose()?;
+        Ok(Source { name, component: path.join(component), folder: Some(path.to_owned()), watch, build, manifest })
     }
 
-    /// Runs the build commands. Their output goes to stderr, because stdout is for results.
+    /// Runs the build commands, and writes the manifest into the component. Output of the commands goes to stderr, because stdout is for
+    /// results.
     pub(super) fn build(&self) -> Result<(), Failure> {
         let Some(folder) = &self.folder else { return Ok(()) };
         for command in &self.build {
@@ -80,15 +121,21 @@ impl Source {
                 return Err(format!("`{command}` failed ({status})").into());
             }
         }
-        if self.component.is_file() {
-            Ok(())
-        } else {
-            Err(format!(
-                "the build went well but left no {}; look at `component` in {MANIFEST}",
-                self.component.display()
-            )
-            .into())
+        if !self.component.is_file() {
+            let component = self.component.display();
+            return Err(
+                format!("the build went well but left no {component}; look at `component` in {BUILD_FILE}").into()
+            );
         }
+        self.write_manifest()
+    }
+
+    fn write_manifest(&self) -> Result<(), Failure> {
+        let Some(manifest) = &self.manifest else { return Ok(()) };
+        let described = with_manifest(&self.read()?, manifest)
+            .map_err(|error| format!("{} is not a component: {error}", self.component.display()))?;
+        std::fs::write(&self.component, described)
+            .map_err(|error| format!("{}: {error}", self.component.display()).into())
     }
 
     pub(super) fn read(&self) -> Result<Bytes, Failure> {

@@ -158,6 +158,7 @@ impl SubscriptionWrite {
         faults.extend(filter.and_then(|filter| regex_fault(filter, operations, tenant, old.map(|old| old.id))));
         faults.extend(bad_names.into_iter().map(|detail| fault("/secrets", detail)));
         faults.extend(plugin_faults(&settings, operations, tenant).await);
+        faults.extend(operations.config_faults(tenant, &settings).await?);
         let signing = match (self.signing_secret, old) {
             (Some(text), _) => match SigningSecret::parse(&text) {
                 Ok(secret) => vec![SigningKey::current(secret)],

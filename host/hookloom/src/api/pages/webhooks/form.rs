@@ -1,5 +1,6 @@
 //! Form of a webhook: the vendor's two fields, and plugin, configuration and name.
 
+use super::config_fields::{FieldGroup, PREFIX, groups};
 use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
@@ -8,7 +9,11 @@ use crate::event::Module;
 use crate::operations::{Problem, SubscriptionWrite};
 use crate::subscription::{Settings, Subscription, TenantId};
 use crate::url_path::UrlPath;
+use std::collections::BTreeMap;
 use uuid::Uuid;
+
+/// Field of the button that draws the fields of the chosen plugins and saves nothing.
+pub(super) const FIELDS: &str = "fields";
 
 /// Form with its values.
 pub(super) struct WebhookForm {
@@ -22,6 +27,9 @@ pub(super) struct WebhookForm {
     pub(super) description: String,
     pub(super) plugin: String,
     pub(super) plugins: Vec<String>,
+    /// Fields of the plugins that have a manifest.
+    pub(super) groups: Vec<FieldGroup>,
+    /// Configuration without a field, as lines.
     pub(super) config: String,
 }
 
@@ -39,6 +47,7 @@ impl WebhookForm {
             description: String::new(),
             plugin: String::new(),
             plugins: plugins(state, tenant).await?,
+            groups: Vec::new(),
             config: String::new(),
         })
     }
@@ -51,13 +60,16 @@ impl WebhookForm {
                 None => step.plugin.to_string(),
             }
         }
+        let mut config = settings.config.clone();
+        let groups = groups(state, &subscription.tenant, &settings.plugin, &mut config, None).await?;
         Ok(WebhookForm {
+            groups,
             action: UrlPath::pages_of(&subscription.tenant).then("webhooks").then(&subscription.id).to_string(),
             notify_url: settings.notify_url.clone(),
             modules: MODULES.map(|module| (module.as_str(), settings.modules.contains(&module))).to_vec(),
             description: settings.description.clone(),
             plugin: settings.plugin.0.iter().map(step).collect::<Vec<_>>().join(", "),
-            config: as_lines(&settings.config),
+            config: as_lines(&config),
             ..WebhookForm::blank(state, &subscription.tenant).await?
         })
     }
@@ -67,26 +79,40 @@ impl WebhookForm {
         self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
     }
 
-    /// Shows a submitted form again, with its problem.
+    /// Shows a submitted form again, with its problem, or with the fields of another plugin.
     pub(super) async fn again(
         state: &ApiState,
         tenant: &TenantId,
         form: &Form,
-        problem: &Problem,
+        problem: Option<&Problem>,
         id: Option<Uuid>,
     ) -> Result<Self, PageError> {
         let blank = WebhookForm::blank(state, tenant).await?;
         let ticked = form.all("modules");
+        // A text that cannot be read stays as it is, beside its problem.
+        let mut config = config_of(form).unwrap_or_else(|_| fields_of(form));
+        let text_is_readable = config_of(form).is_ok();
+        let chain = chain_of(form).unwrap_or_default();
+        let groups = groups(state, tenant, &chain, &mut config, problem).await?;
+        let mut errors = problem
+            .map(|problem| problem.of_fields(&["notify_url", "modules", "description", "plugin", "config"]))
+            .unwrap_or_default();
+        // Faults of keys with a field stand beside the field.
+        let is_elsewhere = groups.iter().flat_map(|group| &group.fields).any(|field| field.error.is_some());
+        if is_elsewhere {
+            errors.retain(|(field, _)| *field != "config");
+        }
         Ok(WebhookForm {
+            groups,
             action: id.map_or(blank.action, |id| UrlPath::pages_of(tenant).then("webhooks").then(&id).to_string()),
-            problem: problem.in_words(),
-            errors: problem.of_fields(&["notify_url", "modules", "description", "plugin", "config"]),
+            problem: problem.map(Problem::in_words).unwrap_or_default(),
+            errors,
             notify_url: form.get("notify_url").to_owned(),
             modules: MODULES.map(|module| (module.as_str(), ticked.contains(&module.as_str()))).to_vec(),
             description: form.get("description").to_owned(),
             plugin: form.get("plugin").to_owned(),
             plugins: blank.plugins,
-            config: form.get("config").to_owned(),
+            config: if text_is_readable { as_lines(&config) } else { form.get("config").to_owned() },
         })
     }
 }
@@ -98,10 +124,8 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Pag
 
 /// Returns the settings of the form. Settings that it does not show stay.
 pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<SubscriptionWrite, Problem> {
-    let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
-    let plugins = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty());
-    let plugins = ChainText::Many(plugins.map(str::to_owned).collect());
-    let plugin = Chain::try_from(plugins).map_err(|detail| Problem::field("/plugin", detail))?;
+    let config = config_of(form).map_err(|detail| Problem::field("/config", detail))?;
+    let plugin = chain_of(form).map_err(|detail| Problem::field("/plugin", detail))?;
     let modules = form
         .all("modules")
         .into_iter()
@@ -114,4 +138,23 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Subscr
         None => Settings::new(String::new(), Vec::new()),
     };
     Ok(SubscriptionWrite::of(Settings { notify_url, modules, description, config, plugin, ..others }))
+}
+
+/// Returns the plugins of the form, in their order.
+fn chain_of(form: &Form) -> Result<Chain, String> {
+    let plugins = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty());
+    Chain::try_from(ChainText::Many(plugins.map(str::to_owned).collect()))
+}
+
+/// Returns the config of the form: its text, and the fields of the plugins.
+fn config_of(form: &Form) -> Result<BTreeMap<String, String>, String> {
+    let mut config = pairs(form.get("config"))?;
+    config.extend(fields_of(form));
+    Ok(config)
+}
+
+/// Returns the fields of the plugins that are not blank.
+fn fields_of(form: &Form) -> BTreeMap<String, String> {
+    let fields = form.beginning_with(PREFIX).filter(|(_, value)| !value.trim().is_empty());
+    fields.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }

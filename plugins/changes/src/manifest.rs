@@ -1,0 +1,44 @@
+//! Manifest of the plugin: the type of its config, and the test that keeps `manifest.json` equal to it.
+
+use hookloom_sdk::manifest::Manifest;
+use hookloom_sdk::schemars::JsonSchema;
+
+/// Config of the plugin.
+#[derive(JsonSchema)]
+#[schemars(crate = "hookloom_sdk::schemars")]
+#[allow(dead_code, reason = "only its schema is used")]
+struct Config {
+    /// Fields that count. Absent: all except the vendor's bookkeeping. Custom ones are `custom.NAME`.
+    #[schemars(extend("examples" = [["milestone", "expected_value"]]))]
+    watch: Option<Vec<String>>,
+    /// Fields that do not count.
+    #[schemars(extend("examples" = [["lead_score"]]))]
+    ignore: Option<Vec<String>>,
+    /// Adds `changed_fields` and `previous`. Otherwise the original event is sent.
+    #[schemars(extend("default" = true))]
+    add: Option<bool>,
+    /// Adds `derived_events`: names of the kinds of change, such as `tag.added`.
+    #[schemars(extend("default" = false))]
+    derive: Option<bool>,
+    /// Events without a previous one.
+    #[schemars(extend("default" = "pass"))]
+    without_previous: Option<PassOrDrop>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(crate = "hookloom_sdk::schemars", rename_all = "lowercase")]
+#[allow(dead_code, reason = "only its schema is used")]
+enum PassOrDrop {
+    /// Pass without a change.
+    Pass,
+    /// Are dropped.
+    Drop,
+}
+
+#[test]
+fn the_manifest_is_that_of_the_type() {
+    let description =
+        "Passes an update only if something changed, and adds the changed fields and their earlier values.";
+    let sample = include_str!("../../../tests/fixtures/contact_updated_tag_added.json");
+    Manifest::of::<Config>("Only changes", description).sample_event(sample).check(env!("CARGO_MANIFEST_DIR"));
+}
