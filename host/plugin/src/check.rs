@@ -10,6 +10,7 @@ use super::bindings::PluginPre;
 use super::guest::GuestState;
 use super::report::{Refusal, Report};
 use super::sandbox;
+use super::script;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -75,6 +76,11 @@ fn without_version(interface: &str) -> &str {
 }
 
 const BUILD_A_COMPONENT: &str = "build a component, for instance with `cargo build --target wasm32-wasip2`";
+
+/// Checks by the first bytes whether an upload is a component or a script in its stored form.
+pub(super) fn check_upload(bytes: &[u8]) -> Result<(), Refusal> {
+    if script::source(bytes).is_some() { Ok(()) } else { check_bytes(bytes) }
+}
 
 /// Checks by the first bytes whether a file is a component.
 pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), Refusal> {

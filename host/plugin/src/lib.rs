@@ -297,9 +297,7 @@ impl Plugins {
         component: &Bytes,
     ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
         let _shown = self.show_compiling(tenant, name);
-        if script::source(component).is_none() {
-            check::check_bytes(component).map_err(CompileError::from)?;
-        }
+        check::check_upload(component).map_err(CompileError::from)?;
         let version = self.version_of(tenant, component.clone()).await?;
         self.check_quarantine(tenant, &version.sha256)?;
         let report = version.report.clone();
