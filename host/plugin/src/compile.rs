@@ -101,7 +101,7 @@ impl CompileError {
 #[derive(Serialize, Deserialize)]
 pub(super) enum ChildReply {
     /// Compiled: the report. This many bytes of code follow, and then the line of [`ProbeOutcome`].
-    Compiled(Report, u64),
+    Compiled(Box<Report>, u64),
     /// The component is refused. Nothing follows.
     Refused(Refusal),
     /// The machine prevents any compilation. Nothing follows.

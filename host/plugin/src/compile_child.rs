@@ -104,7 +104,7 @@ fn compile_and_probe(limits: CompileLimits, engine_bytes: Option<u64>) -> Result
     });
     match compiled {
         Ok(Ok((report, code, ready))) => {
-            write_reply(&ChildReply::Compiled(report, code.len() as u64))?;
+            write_reply(&ChildReply::Compiled(Box::new(report), code.len() as u64))?;
             write(&code)?;
             drop(code);
             limit_probing(limits)?;

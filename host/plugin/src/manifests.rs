@@ -21,8 +21,7 @@ pub fn with_manifest(component: &[u8], manifest: &[u8]) -> Result<Vec<u8>, Binar
     let mut parser = Parser::new(0);
     let mut rest = component;
     let mut copy = Vec::with_capacity(component.len() + manifest.len());
-    loop {
-        let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? else { break };
+    while let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? {
         let nested_bytes = match &payload {
             // The parser goes on behind what is nested.
             Payload::ModuleSection { unchecked_range, .. } | Payload::ComponentSection { unchecked_range, .. } => {

@@ -75,7 +75,7 @@ async fn another_child_takes_the_place_of_one_that_was_killed() {
 /// Returns a script that answers like a compiler with this many bytes of code.
 fn answering(code_bytes: u64, then: &str) -> String {
     let report = Report { contract: "c".into(), ..Report::default() };
-    let line = serde_json::to_string(&ChildReply::Compiled(report, code_bytes)).expect("JSON");
+    let line = serde_json::to_string(&ChildReply::Compiled(Box::new(report), code_bytes)).expect("JSON");
     format!("printf '%s\\n' '{line}'; {then}")
 }
 

@@ -80,7 +80,7 @@ fn write_answer(folder: &Path, text: &str) {
     let code = compiled.serialize().expect("code");
     let probe = json!({"verdict": "pass", "reason": null, "first_call_us": 1, "steady_call_us": 1, "memory_bytes": 1});
     let probed = ProbeOutcome::Done(serde_json::from_value(probe).expect("a probe"));
-    let mut answer = serde_json::to_vec(&ChildReply::Compiled(report, code.len() as u64)).expect("JSON");
+    let mut answer = serde_json::to_vec(&ChildReply::Compiled(Box::new(report), code.len() as u64)).expect("JSON");
     answer.push(b'\n');
     answer.extend(code);
     answer.extend(serde_json::to_vec(&probed).expect("JSON"));
