@@ -1,7 +1,7 @@
 //! Engine that runs scripts as plugins: QuickJS as a component.
 //!
 //! # Life of a call
-//! 1. When the component is built, [`engine::prepare`] makes QuickJS's runtime and the globals of scripts, and the memory is kept as
+//! 1. When the component is built, `prepare` makes QuickJS's runtime and the globals of scripts, and the memory is kept as
 //!    part of the component. A fresh instance begins there.
 //! 2. The first event loads the script, which the host hands over as data.
 //! 3. `transform` of the script is called, and its answer is converted to the contract's.
