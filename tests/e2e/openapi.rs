@@ -66,7 +66,7 @@ async fn a_validator_accepts_the_document() {
 #[tokio::test]
 async fn a_python_client_works() {
     let (host, folder) = host_with_document().await;
-    let config = "content_type_overrides:\n  application/wasm: application/octet-stream\n  application/x-ndjson: application/octet-stream\npost_hooks: []\n";
+    let config = "content_type_overrides:\n  application/wasm: application/octet-stream\n  text/javascript: application/octet-stream\n  application/x-ndjson: application/octet-stream\npost_hooks: []\n";
     std::fs::write(folder.path().join("client.yaml"), config).unwrap();
     let mut generator = Command::new(tool("openapi/bin/openapi-python-client"));
     generator.args(["generate", "--path", "openapi.json", "--config", "client.yaml", "--fail-on-warning"]);
