@@ -2,6 +2,7 @@
 
 use crate::harness::{ADMIN_KEY, Host, Pooler, Postgres, program, until};
 use parking_lot::Mutex;
+use reqwest::Method;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,6 +154,17 @@ impl Fleet {
     /// Returns the places of the running hosts.
     pub(super) fn places(&self) -> Vec<usize> {
         self.hosts.keys().copied().collect()
+    }
+
+    /// Returns the number of takeovers by the hosts that run, since each of them started.
+    pub(super) async fn takeovers(&self) -> u64 {
+        let mut sum = 0;
+        for host in self.hosts.values() {
+            let text = host.ask(Method::GET, "/metrics", "").await.text;
+            let value = text.lines().find_map(|line| line.strip_prefix("hookloom_fleet_takeovers_total "));
+            sum += value.expect("a count of takeovers").parse::<u64>().unwrap();
+        }
+        sum
     }
 
     fn take_out(&mut self, place: usize) -> Host {

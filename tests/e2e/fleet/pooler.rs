@@ -1,6 +1,7 @@
 //! Hosts behind PgBouncer in transaction mode, with fewer connections to the server than the hosts open.
 
 use super::hosts::Fleet;
+use super::rounds::check_time;
 use super::trial::{Trial, print_times};
 use crate::harness::until;
 use serde_json::json;
@@ -46,7 +47,7 @@ async fn nothing_is_lost_behind_a_pooler_when_hosts_end_or_stand_still() {
     print_times("a host stops behind a pooler within", vec![trial.fleet.stop(0).await]);
     trial.more_accepted(20).await;
     trial.finish("hosts behind a pooler").await;
-    assert!(max < TAKEN_OVER_WITHIN + Duration::from_secs(1), "{max:?}");
+    check_time("a takeover", max, TAKEN_OVER_WITHIN + Duration::from_secs(1));
 }
 
 #[tokio::test]
@@ -126,12 +127,12 @@ const HINTED_WITHIN: Duration = Duration::from_secs(2);
 #[tokio::test]
 async fn an_event_that_another_host_accepts_is_soon_delivered() {
     let slow = way_over_two_hosts(Fleet::start(2).await, "an event comes from another host").await;
-    assert!(slow < HINTED_WITHIN, "{slow:?}");
+    check_time("a hint", slow, HINTED_WITHIN);
 }
 
 #[tokio::test]
 async fn an_event_that_another_host_accepts_is_soon_delivered_behind_a_pooler() {
     let fleet = Fleet::start_behind_pooler(2, CONNECTIONS).await;
     let slow = way_over_two_hosts(fleet, "an event comes from another host behind a pooler").await;
-    assert!(slow < HINTED_WITHIN, "{slow:?}");
+    check_time("a hint", slow, HINTED_WITHIN);
 }
