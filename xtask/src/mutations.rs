@@ -95,8 +95,8 @@ const MUTATIONS: [Mutation; 33] = [
     mutation(
         "stale receivers are accepted",
         MEMORY_INTAKE,
-        "    if !state.catalog.is_current(&request.tenant, &request.receivers) {",
-        "    if false && !state.catalog.is_current(&request.tenant, &request.receivers) {",
+        "    if !state.catalog.is_current(&request.tenant, &request.receivers.receivers) {",
+        "    if false && !state.catalog.is_current(&request.tenant, &request.receivers.receivers) {",
     ),
     mutation(
         "an event promises one delivery more than it makes",
