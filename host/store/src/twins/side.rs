@@ -63,6 +63,8 @@ pub(super) struct TwinSide {
     pub(super) earlier: Vec<Arc<Subscription>>,
     pub(super) cookies: Vec<String>,
     pub(super) links: Vec<String>,
+    /// True after the lease of this host ended: the machine was too busy to renew it.
+    pub(super) lost_its_lease: bool,
 }
 
 impl TwinSide {
@@ -91,6 +93,7 @@ impl TwinSide {
             earlier: Vec::new(),
             cookies: Vec::new(),
             links: Vec::new(),
+            lost_its_lease: false,
         };
         for (tenant, name) in TENANTS.iter().enumerate() {
             let id = TenantId((*name).into());
@@ -166,7 +169,7 @@ impl TwinSide {
                     later.extend(new.later);
                 }
                 StoreEvent::Changed(id) => changed.push(id),
-                StoreEvent::OwnershipChanged => panic!("nothing else uses the database"),
+                StoreEvent::OwnershipChanged => self.lost_its_lease = true,
             }
         }
         due.sort_by_key(|one| one.delivery().id);
