@@ -4,7 +4,7 @@ use crate::{Failure, cargo, run, say};
 use std::process::Command;
 
 /// The example plugins.
-const PLUGINS: [&str; 12] = [
+pub(crate) const PLUGINS: [&str; 12] = [
     "flatten",
     "redact",
     "slack",
