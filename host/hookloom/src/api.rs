@@ -22,6 +22,7 @@ mod extract;
 mod filters;
 mod fleet;
 mod in_force;
+mod library;
 pub mod listen;
 mod operator_actions;
 mod pages;
@@ -139,7 +140,7 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(subscriptions::pause))
         .routes(routes!(subscriptions::resume))
         .routes(routes!(filters::try_filter))
-        .routes(routes!(plugins::list))
+        .routes(routes!(plugins::list, library::add))
         .routes(routes!(plugins::versions))
         .routes(routes!(plugins::activate))
         .routes(routes!(plugins::component))
@@ -180,6 +181,7 @@ fn tenant_surface() -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(tenants::ledger))
         .routes(routes!(tenants::usage))
         .routes(routes!(tenants::deletion))
+        .routes(routes!(library::list))
         .routes(routes!(event_types::list))
         .routes(routes!(event_types::get, event_types::put, event_types::delete))
 }

@@ -41,6 +41,7 @@ pub mod operations;
 pub mod config;
 
 pub mod cpu_pool;
+mod library;
 mod request_id;
 mod test_clock;
 

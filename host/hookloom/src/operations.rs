@@ -21,6 +21,7 @@ mod filters;
 mod fleet;
 mod gate;
 mod intake;
+mod library;
 mod merge_patch;
 mod operator_actions;
 mod plugins;
@@ -48,6 +49,7 @@ pub(crate) use fleet::{FleetBody, HostBody, LostHostBody, ShardBody, ShardWrite}
 pub(crate) use gate::ComparisonSize;
 pub use intake::{AcceptedEntry, AcceptedEvents, Intake, IntakeError};
 pub(crate) use intake::{ReceivedRequest, VendorIntake};
+pub(crate) use library::{AddedPluginBody, LibraryPluginBody, LibraryWrite};
 pub(crate) use operator_actions::{Counted, RedriveWrite, ReplayWrite};
 pub(crate) use plugins::{ActivatedBody, Activation, PluginBody, VersionBody};
 pub(crate) use problem::{FieldFault, Problem, fault};

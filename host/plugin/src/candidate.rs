@@ -5,10 +5,31 @@
 
 use super::report::Report;
 use super::version::VersionRef;
-use super::{PLUGINS_MAX, PluginError, Plugins};
+use super::{CompileError, PLUGINS_MAX, PluginError, Plugins, check};
 use bytes::Bytes;
+use hookloom_model::clock::now_ms;
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, PluginVersion};
+use hookloom_store::{Actor, PluginVersion, StoreError};
+
+/// Component or script that is to become a version, and its source.
+pub struct NewComponent {
+    pub(super) bytes: Bytes,
+    /// Name of the plugin in the host's library. None: it does not come from there.
+    pub(super) library: Option<&'static str>,
+}
+
+impl NewComponent {
+    /// Returns a component of the host's library.
+    pub fn of_library(name: &'static str, bytes: Bytes) -> Self {
+        NewComponent { bytes, library: Some(name) }
+    }
+}
+
+impl From<Bytes> for NewComponent {
+    fn from(bytes: Bytes) -> Self {
+        NewComponent { bytes, library: None }
+    }
+}
 
 /// Component that can become the active version of a plugin.
 pub struct Candidate {
@@ -41,13 +62,13 @@ impl Plugins {
         actor: Actor,
         tenant: &TenantId,
         name: &str,
-        component: Bytes,
+        component: NewComponent,
     ) -> Result<Candidate, PluginError> {
         if !self.exists(tenant, name) && self.count(tenant) >= PLUGINS_MAX {
             return Err(PluginError::TooMany);
         }
         let (version, stored, report) = self.prepare(&actor, tenant, name, &component).await?;
-        Ok(Candidate { actor, version: version.reference(), stored, report, component })
+        Ok(Candidate { actor, version, stored, report, component: component.bytes })
     }
 
     /// Stores a candidate as the active version of a plugin, and activates it.
@@ -64,5 +85,41 @@ impl Plugins {
         let swap = self.swap(&tenant, &name, version);
         self.store.activate_plugin(actor, tenant, name, stored.clone(), component, swap).await?;
         Ok((stored, report))
+    }
+
+    /// Checks, compiles and probes a component, and stores it as an inactive version of a plugin.
+    pub async fn add(
+        &self,
+        actor: Actor,
+        tenant: TenantId,
+        name: String,
+        component: NewComponent,
+    ) -> Result<(PluginVersion, Report), PluginError> {
+        let (_, stored, report) = self.prepare(&actor, &tenant, &name, &component).await?;
+        self.store.add_version(actor, tenant.clone(), name.clone(), stored.clone(), component.bytes).await?;
+        Ok((stored, report))
+    }
+
+    async fn prepare(
+        &self,
+        actor: &Actor,
+        tenant: &TenantId,
+        name: &str,
+        NewComponent { bytes, library }: &NewComponent,
+    ) -> Result<(VersionRef, PluginVersion, Report), PluginError> {
+        let _shown = self.show_compiling(tenant, name);
+        check::check_upload(bytes).map_err(CompileError::from)?;
+        let version = self.version_of(tenant, bytes.clone()).await?;
+        self.check_quarantine(tenant, &version.sha256)?;
+        let report = Report { library: library.map(str::to_owned), ..version.report.clone() };
+        let stored = PluginVersion {
+            sha256: version.sha256.clone(),
+            size: bytes.len() as u64,
+            report: serde_json::to_string(&report).map_err(StoreError::from)?,
+            created_at_ms: now_ms(),
+            created_by: actor.shown().to_owned(),
+            active: false,
+        };
+        Ok((VersionRef::of(&version.sha256, &report), stored, report))
     }
 }

@@ -70,7 +70,7 @@ pub mod watch;
 pub mod workbench;
 
 pub use canary_test::CanaryTestFigures;
-pub use candidate::Candidate;
+pub use candidate::{Candidate, NewComponent};
 pub use comparison::{ComparedEvent, Comparison, EventSource, EventSources};
 pub use compile::{CHILD_COMMAND, CompileError, CompileLimits};
 pub use compile_child::compile_child;
@@ -82,7 +82,7 @@ pub use manifests::with_manifest;
 pub use report::{Probe, Report};
 pub use sample::{Difference, Sample};
 pub use script_error::ScriptError;
-pub use version::About;
+pub use version::{About, Origin};
 
 use bytes::Bytes;
 use cache::Cache;
@@ -107,7 +107,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use version::{Version, VersionRef};
+use version::VersionRef;
 
 /// Error when plugins are started or installed. A guest's misbehaviour is never an error of this type.
 #[derive(Debug, thiserror::Error)]
@@ -272,44 +272,8 @@ impl Plugins {
         name: String,
         component: Bytes,
     ) -> Result<(PluginVersion, Report), PluginError> {
-        let candidate = self.candidate(actor, &tenant, &name, component).await?;
+        let candidate = self.candidate(actor, &tenant, &name, component.into()).await?;
         self.install_candidate(tenant, name, candidate).await
-    }
-
-    /// Checks, compiles and probes a component, and stores it as an inactive version of a plugin.
-    pub async fn add(
-        &self,
-        actor: Actor,
-        tenant: TenantId,
-        name: String,
-        component: Bytes,
-    ) -> Result<(PluginVersion, Report), PluginError> {
-        let (_, stored, report) = self.prepare(&actor, &tenant, &name, &component).await?;
-        self.store.add_version(actor, tenant.clone(), name.clone(), stored.clone(), component).await?;
-        Ok((stored, report))
-    }
-
-    async fn prepare(
-        &self,
-        actor: &Actor,
-        tenant: &TenantId,
-        name: &str,
-        component: &Bytes,
-    ) -> Result<(Arc<Version>, PluginVersion, Report), PluginError> {
-        let _shown = self.show_compiling(tenant, name);
-        check::check_upload(component).map_err(CompileError::from)?;
-        let version = self.version_of(tenant, component.clone()).await?;
-        self.check_quarantine(tenant, &version.sha256)?;
-        let report = version.report.clone();
-        let stored = PluginVersion {
-            sha256: version.sha256.clone(),
-            size: component.len() as u64,
-            report: serde_json::to_string(&report).map_err(StoreError::from)?,
-            created_at_ms: now_ms(),
-            created_by: actor.shown().to_owned(),
-            active: false,
-        };
-        Ok((version, stored, report))
     }
 
     /// Marks a version of a plugin as being compiled until the returned guard is dropped.

@@ -4,11 +4,12 @@
 //! The manifest of a stored version is read from its report, in which the compile child wrote it; a host reads no component for it.
 
 use super::report::Report;
-use super::version::About;
+use super::version::{About, Origin};
 use super::{PluginError, Plugins};
 use hookloom_model::chain::Step;
 use hookloom_model::manifest::{self, ConfigSchema, Manifest};
 use hookloom_model::subscription::TenantId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wasm_encoder::{CustomSection, Section as _};
 use wasmparser::{BinaryReaderError, Chunk, Parser, Payload};
@@ -63,6 +64,13 @@ impl Plugins {
     /// Returns the title and description of a plugin's active version.
     pub fn about(&self, tenant: &TenantId, name: &str) -> Option<Arc<About>> {
         self.current(tenant, name)?.about
+    }
+
+    /// Returns the tenant's plugins whose active version was added from the host's library, by name.
+    pub fn origins(&self, tenant: &TenantId) -> BTreeMap<String, Origin> {
+        let active = self.active.read();
+        let of_tenant = active.iter().filter(|((owner, _), _)| owner == tenant);
+        of_tenant.filter_map(|((_, name), version)| Some((name.clone(), version.origin()?))).collect()
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Report {
     /// Description of the plugin by its author. Absent: the component has none.
     #[serde(default)]
     pub manifest: Option<Manifest>,
+    /// Name of the plugin of the host's library as which the version was added. Absent: it was not added from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub library: Option<String>,
 }
 
 /// Maximum length of a name or text of a report, in bytes, and maximum number of names. A linked interface may have a version of any

@@ -26,6 +26,17 @@ pub(super) struct VersionRef {
     pub(super) reads_history: bool,
     /// Title and description of its manifest. None: it has no manifest.
     pub(super) about: Option<Arc<About>>,
+    /// Name of the plugin of the host's library as which it was added. None: it was not added from there.
+    pub(super) library: Option<Arc<str>>,
+}
+
+/// Origin of an active version in the host's library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the plugin in the library.
+    pub library: Arc<str>,
+    /// sha256 of the version, in hex.
+    pub sha256: Arc<str>,
 }
 
 /// Title and description of a plugin, by its author.
@@ -47,10 +58,26 @@ impl About {
 impl VersionRef {
     /// Creates a reference from a version's sha256 and the stored report of its check.
     pub(super) fn new(sha256: &str, report: &str) -> Self {
-        let report = serde_json::from_str(report).ok();
-        // With an unreadable report, a needless lookup only costs a read.
-        let reads_history = report.as_ref().is_none_or(Report::reads_history);
-        VersionRef { sha256: sha256.into(), reads_history, about: report.as_ref().and_then(About::of) }
+        match serde_json::from_str(report) {
+            Ok(report) => VersionRef::of(sha256, &report),
+            // A needless lookup only costs a read.
+            Err(_) => VersionRef { sha256: sha256.into(), reads_history: true, about: None, library: None },
+        }
+    }
+
+    /// Creates a reference from a version's sha256 and the report of its check.
+    pub(super) fn of(sha256: &str, report: &Report) -> Self {
+        VersionRef {
+            sha256: sha256.into(),
+            reads_history: report.reads_history(),
+            about: About::of(report),
+            library: report.library.as_deref().map(Into::into),
+        }
+    }
+
+    /// Returns the origin of the version in the host's library. None: it was not added from there.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        Some(Origin { library: self.library.clone()?, sha256: self.sha256.clone() })
     }
 }
 
@@ -64,10 +91,5 @@ impl Version {
     pub(super) fn with_script(&self, sha256: &str, report: Report, source: Arc<str>) -> Self {
         let bytes = source.len() as u64;
         Version { sha256: sha256.to_owned(), plugin: self.plugin.clone(), report, script: Some(source), bytes }
-    }
-
-    pub(super) fn reference(&self) -> VersionRef {
-        let reads_history = self.report.reads_history();
-        VersionRef { sha256: self.sha256.as_str().into(), reads_history, about: About::of(&self.report) }
     }
 }

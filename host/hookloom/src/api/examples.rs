@@ -70,6 +70,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "create_intake_token" => json!({"label": "Agile CRM"}),
         "create_bin" | "replace_bin" => json!({"name": "first try", "reply": {"statuses": [500, 500, 200]}}),
         "replay_bin_request" => json!({"url": "https://hooks.example.com/crm"}),
+        "add_library_plugin" => json!({"library": "flatten"}),
         "dry_run_plugin" => json!({"event": event, "config": {}}),
         "begin_rollout" => json!({"kind": "canary", "sha256": SHA256, "percent": 5.0}),
         "compare_plugin_versions" => json!({"events": 50}),
@@ -109,6 +110,11 @@ pub(super) fn schema(name: &str) -> Option<Value> {
                 "id": "019a2136-faad-7301-9607-05cad38ff3d4", "why": "/fields/probability/$gte 75 met 20",
             }],
             "fields": ["expected_value", "id", "name", "probability"],
+        }),
+        "LibraryPluginBody" => json!({
+            "name": "flatten", "title": "Flat object", "description": "Sends a contact or a deal as one flat object.",
+            "sha256": SHA256, "size": 238_081,
+            "added": [{"plugin": "flatten", "active_sha256": SHA256, "update_available": false}],
         }),
         "TokenBody" => json!({"id": ID, "hint": "hlt_5Yx0", "label": "Agile CRM", "created_at_ms": AT_MS}),
         "KeyBody" => json!({

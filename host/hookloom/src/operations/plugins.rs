@@ -2,7 +2,8 @@
 
 use super::{Access, ComparisonSize, Operations, Problem, ToManage, ToRead, gate};
 use crate::ids::{PluginName, VersionId};
-use crate::plugin::{Comparison, Report};
+use crate::library::LibraryPlugin;
+use crate::plugin::{Comparison, NewComponent, Origin, Report};
 use crate::store::{PluginVersion, Quarantine};
 use crate::subscription::TenantId;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub(crate) struct VersionBody {
     /// Author of the upload: a key's label and first characters, or `plugins folder`.
     created_by: String,
     report: Report,
+    /// True for an active version that was added from the host's library, if the library has another one now.
+    update_available: bool,
     /// Quarantine of the version, if the host crashed in a call of it. An admin can activate it again.
     quarantined: Option<QuarantineBody>,
     /// Comparison with the version that was active, if the request asked for one.
@@ -35,7 +38,9 @@ pub(crate) struct VersionBody {
 impl VersionBody {
     fn new(version: PluginVersion, report: Report) -> Self {
         let PluginVersion { sha256, size, created_at_ms, created_by, active, .. } = version;
+        let library = report.library.as_deref();
         VersionBody {
+            update_available: active && library.is_some_and(|library| LibraryPlugin::has_update(library, &sha256)),
             sha256,
             size,
             active,
@@ -71,6 +76,10 @@ pub(crate) struct PluginBody {
     title: Option<String>,
     /// Description by the plugin's author, in one line.
     description: Option<String>,
+    /// Name of the plugin in the host's library, if the active version was added from there.
+    library: Option<String>,
+    /// True if the host's library has another version of the plugin than the active one, which was added from there.
+    update_available: bool,
     /// The sha256 of the active version. Absent if no component of the plugin could be used so far.
     active_sha256: Option<String>,
     /// Time of activation, in milliseconds since the epoch.
@@ -111,8 +120,19 @@ impl Operations {
         &self,
         access: &Access<ToManage>,
         name: &PluginName,
-        Activation { activate, gate: gated_events }: Activation,
+        activation: Activation,
         component: Bytes,
+    ) -> Result<VersionBody, Problem> {
+        self.add_component(access, name, activation, component.into()).await
+    }
+
+    /// Adds a component as a version of a plugin, wherever it comes from, and activates it if it passes.
+    pub(super) async fn add_component(
+        &self,
+        access: &Access<ToManage>,
+        name: &PluginName,
+        Activation { activate, gate: gated_events }: Activation,
+        component: NewComponent,
     ) -> Result<VersionBody, Problem> {
         let tenant = &access.tenant;
         let is_first = !self.plugins.exists(tenant, name);
@@ -147,7 +167,13 @@ impl Operations {
     /// Lists the tenant's plugins, also those of which only a broken file exists.
     pub(crate) async fn list_plugins(&self, access: &Access<ToRead>) -> Result<Vec<PluginBody>, Problem> {
         let plugins = self.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == access.tenant);
+        let origins = self.plugins.origins(&access.tenant);
+        fn has_update(origin: &Origin) -> bool {
+            LibraryPlugin::has_update(&origin.library, &origin.sha256)
+        }
         let body = plugins.map(|plugin| PluginBody {
+            library: origins.get(&plugin.name).map(|origin| origin.library.to_string()),
+            update_available: origins.get(&plugin.name).is_some_and(has_update),
             title: self.plugins.about(&plugin.tenant, &plugin.name).map(|about| about.title.clone()),
             description: self.plugins.about(&plugin.tenant, &plugin.name).map(|about| about.description.clone()),
             quarantined: QuarantineBody::of(self, &plugin.tenant, &plugin.active_sha256),
@@ -165,6 +191,8 @@ impl Operations {
                     name,
                     title: None,
                     description: None,
+                    library: None,
+                    update_available: false,
                     active_sha256: None,
                     activated_at_ms: None,
                     activated_by: None,
