@@ -42,6 +42,7 @@ mod intake;
 mod interference;
 mod json;
 mod lanes;
+mod library;
 mod limits;
 mod manifests;
 mod move_store;

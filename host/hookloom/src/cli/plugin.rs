@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod golden;
 mod judge;
+mod library;
 mod new;
 mod push;
 mod rollout;
@@ -39,6 +40,10 @@ pub(super) enum PluginCommand {
     Watch(watch::WatchArgs),
     /// Upload to a running host.
     Push(push::PushArgs),
+    /// List the plugins that are part of a running host, and which of them the tenant has.
+    Library(library::LibraryArgs),
+    /// Add a plugin of the host's library to the tenant, or its update.
+    Add(library::AddArgs),
     /// List the plugins of a running host.
     List(show::ListArgs),
     /// Show what a plugin of a running host does and the keys of its config.
@@ -61,6 +66,8 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Bench(args) => bench::bench(args).await,
         PluginCommand::Watch(args) => watch::watch(args).await,
         PluginCommand::Push(args) => push::push(&args).await,
+        PluginCommand::Library(args) => library::library(args).await,
+        PluginCommand::Add(args) => library::add(args).await,
         PluginCommand::List(args) => show::list(args).await,
         PluginCommand::Show(args) => show::show(args).await,
         PluginCommand::Rollout(args) => rollout::rollout(args).await,

@@ -32,7 +32,7 @@ pub(in crate::cli) struct ShowArgs {
 
 /// Host to ask, and the form of the answer.
 #[derive(Args)]
-struct HostArgs {
+pub(super) struct HostArgs {
     /// URL of the host.
     #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
     url: String,
@@ -44,19 +44,19 @@ struct HostArgs {
     tenant: TenantId,
     /// Print the host's answer as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl HostArgs {
-    /// Asks the host for something below `plugins`.
-    async fn get(&self, path: impl FnOnce(UrlPath) -> UrlPath) -> Result<Value, Failure> {
+    /// Asks the host for something of the tenant.
+    pub(super) async fn get(&self, path: impl FnOnce(UrlPath) -> UrlPath) -> Result<Value, Failure> {
         let host = HostClient::new(&self.url, &self.key)?;
-        host.ask(Method::GET, &path(UrlPath::api_of(&self.tenant).then("plugins")), JSON, Bytes::new()).await
+        host.ask(Method::GET, &path(UrlPath::api_of(&self.tenant)), JSON, Bytes::new()).await
     }
 }
 
 pub(super) async fn list(args: ListArgs) -> Result<(), Failure> {
-    let plugins = args.host.get(|plugins| plugins.query("limit", 500)).await?;
+    let plugins = args.host.get(|tenant| tenant.then("plugins").query("limit", 500)).await?;
     if args.host.json {
         return Ok(terminal::json_pretty(&plugins)?);
     }
@@ -66,20 +66,22 @@ pub(super) async fn list(args: ListArgs) -> Result<(), Failure> {
             (title, _) if title.is_empty() => "no manifest".to_owned(),
             (title, description) => format!("{title}: {description}"),
         };
-        outln!("{}{}{}  {}", BOLD, text("name"), PLAIN, described);
+        outln!("{}{}{}  {}{}", BOLD, text("name"), PLAIN, described, update_of(plugin));
     }
     Ok(())
 }
 
 pub(super) async fn show(args: ShowArgs) -> Result<(), Failure> {
-    let versions = args.host.get(|plugins| plugins.then(&args.plugin).then("versions")).await?;
+    let versions = args.host.get(|tenant| tenant.then("plugins").then(&args.plugin).then("versions")).await?;
     if args.host.json {
         return Ok(terminal::json_pretty(&versions)?);
     }
     let versions = versions.as_array().cloned().unwrap_or_default();
     for version in &versions {
         let state = if version["active"] == true { "active  " } else { "inactive" };
-        outln!("{} version {}", state, version["sha256"].as_str().unwrap_or_default());
+        let sha256 = version["sha256"].as_str().unwrap_or_default();
+        let origin = version["report"]["library"].as_str().map(|name| format!(", added from {name} of the library"));
+        outln!("{} version {}{}{}", state, sha256, origin.unwrap_or_default(), update_of(version));
     }
     let active = versions.iter().find(|version| version["active"] == true);
     let manifest = active.and_then(|version| serde_json::from_value(version["report"]["manifest"].clone()).ok());
@@ -99,6 +101,11 @@ pub(super) async fn show(args: ShowArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Returns the note about an update of a plugin or version in the host's library; empty if there is none.
+fn update_of(plugin: &Value) -> &'static str {
+    if plugin["update_available"] == true { "; update available" } else { "" }
 }
 
 fn kind_of(key: &ConfigKey) -> String {
