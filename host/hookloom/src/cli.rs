@@ -49,7 +49,7 @@ enum Command {
     #[command(after_long_help = settings::all())]
     Serve(SettingsArgs),
     /// See it work: start a host, send the vendor's four example events through four plugins, verify the webhooks.
-    Demo(demo::DemoArgs),
+    Demo,
     /// Send events to a running host, from files or as NDJSON on stdin.
     Send(send::SendArgs),
     /// Receive webhooks, verify their signatures, and print them, to try things out.
@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
         Command::Serve(settings) => block_on(serve::serve(settings)),
-        Command::Demo(args) => block_on(demo::demo(args)),
+        Command::Demo => block_on(demo::demo()),
         Command::Send(args) => block_on(send::send(args)),
         Command::Receive(args) => block_on(receive::receive(args)),
         Command::Health(args) => block_on(health::health(args)),

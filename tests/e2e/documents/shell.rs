@@ -1,8 +1,7 @@
 //! A shell in a fresh folder, in which the commands of a page are run one after the other, as a reader types them.
 //!
 //! The program under test is first in `PATH`. A program that serves runs in the background until the page ends. Ports are replaced by
-//! free ones, in commands and back in what they print, so that pages run side by side. `PLUGINS` is the folder of the built example
-//! plugins.
+//! free ones, in commands and back in what they print, so that pages run side by side.
 
 use super::output::newest_word;
 use crate::harness::{PATIENCE, program, root, target};
@@ -69,7 +68,6 @@ impl Shell {
         command
             .env("HOOKLOOM_LISTEN", format!("127.0.0.1:{own}"))
             .env("HOOKLOOM_URL", format!("http://127.0.0.1:{own}"));
-        command.env("PLUGINS", target().join("wasm32-wasip2/guest"));
         command.env("no_proxy", "127.0.0.1,localhost").env("NO_PROXY", "127.0.0.1,localhost");
         command.env_remove("HOOKLOOM_ADMIN_KEY").env_remove("HOOKLOOM_KEY");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);

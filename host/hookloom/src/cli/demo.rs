@@ -1,16 +1,15 @@
 //! `hookloom demo`: four events from intake to receiver, shown and checked.
 //!
-//! The demo starts a real host on a store in a temporary folder, and a real receiver in a separate process, which verifies
+//! The demo needs nothing but this program. It starts a real host on a store in a temporary folder, and a real receiver in a separate process, which verifies
 //! signatures with the published library. It sends the payloads of the vendor's guide to `/in/{token}`, as Agile CRM does. It ends
 //! by itself, and fails if a result is not the expected one. The demo's host allows Notify URLs with loopback addresses, and says
 //! so.
 
-mod components;
 mod receiver;
 mod show;
 
 use super::Failure;
-use super::client::{COMPONENT, HostClient};
+use super::client::HostClient;
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
@@ -19,23 +18,11 @@ use crate::signature::SigningSecret;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use bytes::Bytes;
-use clap::Args;
-use components::Components;
 use http::Method;
 use receiver::DemoReceiver;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Options of `demo`.
-#[derive(Args)]
-pub(super) struct DemoArgs {
-    /// Folder of the built example plugins. Without this option they are built, if necessary, from the source tree around the
-    /// current folder.
-    #[arg(long, value_name = "FOLDER")]
-    plugins: Option<PathBuf>,
-}
 
 /// Payloads of the vendor's guide, with the names of their files.
 const PAYLOADS: [(&str, &str); 4] = [
@@ -45,7 +32,7 @@ const PAYLOADS: [(&str, &str); 4] = [
     ("opportunity_updated.json", include_str!("../../../../tests/fixtures/guide/opportunity_updated.json")),
 ];
 
-/// Subscription of an example plugin: its name, modules, config, and the expected verdicts for the four events.
+/// Subscription of a plugin of the library: its name, modules, config, and the expected verdicts for the four events.
 struct Example {
     plugin: &'static str,
     modules: &'static [&'static str],
@@ -73,8 +60,7 @@ const EXAMPLES: [Example; 4] = [
 /// Maximum duration of a step of the demo, after which it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
-    let components = Components::ready(args.plugins).await?;
+pub(super) async fn demo() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let config = Config {
         data_dir: folder.path().to_owned(),
@@ -90,7 +76,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
         Ok(())
     })
     .await?;
-    let outcome = run(&app, &key, &components).await;
+    let outcome = run(&app, &key).await;
     app.stop().await;
     let faults = outcome?;
     show::ended(&faults);
@@ -102,11 +88,11 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 }
 
 /// Runs the demo on a started host. Returns the differences from the expected results.
-async fn run(app: &App, key: &str, components: &Components) -> Result<Vec<String>, Failure> {
+async fn run(app: &App, key: &str) -> Result<Vec<String>, Failure> {
     let secret = SigningSecret::generate().reveal();
     let mut receiver = DemoReceiver::start(&secret).await?;
     let host = Demo { host: HostClient::new(&format!("http://{}", app.address), key)? };
-    host.set_up(components, &receiver, &secret).await?;
+    host.set_up(&receiver, &secret).await?;
     let token = host.post(&default_tenant("intake-tokens"), &json!({"label": "Agile CRM"})).await?;
     let intake = token["path"].as_str().and_then(UrlPath::local).ok_or("the host made no intake address")?;
 
@@ -184,12 +170,10 @@ impl Demo {
         self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
     }
 
-    /// Uploads the plugins and creates a subscription for each.
-    async fn set_up(&self, components: &Components, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
+    /// Adds the plugins from the host's library, and creates a subscription for each.
+    async fn set_up(&self, receiver: &DemoReceiver, secret: &str) -> Result<(), Failure> {
         for example in &EXAMPLES {
-            let component = Bytes::from(components.read(example.plugin)?);
-            let path = default_tenant("plugins").then(example.plugin);
-            let version = self.host.ask(Method::PUT, &path, COMPONENT, component).await?;
+            let version = self.post(&default_tenant("plugins"), &json!({"library": example.plugin})).await?;
             show::plugin(example.plugin, &version);
             let config: serde_json::Map<String, Value> =
                 example.config.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
