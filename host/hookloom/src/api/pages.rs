@@ -24,6 +24,7 @@ mod forms;
 mod live;
 mod notes;
 mod overview;
+mod plugin_library;
 mod plugins;
 mod plugins_view;
 mod rejected;

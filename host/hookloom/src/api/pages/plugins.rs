@@ -1,7 +1,8 @@
 //! Pages of plugins: upload, versions, rollouts, and the dry run.
 
-use super::forms::pairs;
+use super::forms::{Form, pairs};
 use super::notes::NoteParams;
+use super::plugin_library::{self, LibraryRow};
 use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
@@ -23,6 +24,9 @@ use std::sync::Arc;
 struct PluginsPage {
     frame: Frame,
     rows: Vec<PluginRow>,
+    library: Vec<LibraryRow>,
+    /// Fault of the form of a plugin of the library. Empty: none.
+    library_problem: String,
     /// Fault of an upload. Empty: none.
     problem: String,
     /// Submitted name.
@@ -37,17 +41,19 @@ enum PluginNote {
 }
 
 pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
-    list_with(&user, &state, None, "").await
+    list_with(&user, &state, None).await
 }
 
+/// Shows the plugins, and the fault of a submitted form.
 async fn list_with(
     user: &TenantUser,
     state: &ApiState,
-    problem: Option<&Problem>,
-    name: &str,
+    fault: Option<(&Form, &Problem)>,
 ) -> Result<HtmlPage, PageError> {
     let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
     let users = |name: &str| subscriptions.iter().filter(|one| one.settings.plugin.names(name)).count();
+    let library = state.operations.list_library(&user.access(state)?);
+    let has_update = |name: &str| library.iter().any(|plugin| plugin.updates(name));
     let mut rows = Vec::new();
     for plugin in state.operations.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
         let quarantined = quarantined(state, &user.tenant, &plugin.active_sha256);
@@ -57,6 +63,7 @@ async fn list_with(
             since: Some(DisplayTime::at_ms(plugin.activated_at_ms)),
             by: plugin.activated_by,
             users: users(&plugin.name),
+            has_update: has_update(&plugin.name),
             problem: if quarantined.is_empty() { file_problem.unwrap_or_default() } else { quarantined },
             name: plugin.name,
         });
@@ -64,23 +71,41 @@ async fn list_with(
     for (name, problem) in state.operations.plugins.broken_files(&user.tenant) {
         if rows.iter().all(|row| row.name != name) {
             let users = users(&name);
-            rows.push(PluginRow { name, version: String::new(), since: None, by: String::new(), users, problem });
+            rows.push(PluginRow {
+                version: String::new(),
+                since: None,
+                by: String::new(),
+                has_update: false,
+                name,
+                users,
+                problem,
+            });
         }
+    }
+    let of_library = fault.filter(|(form, _)| form.has("library"));
+    let of_upload = fault.filter(|(form, _)| !form.has("library"));
+    fn in_words(fault: Option<(&Form, &Problem)>) -> String {
+        fault.map(|(_, problem)| problem.in_words_with_remedy()).unwrap_or_default()
     }
     let page = PluginsPage {
         rows,
-        problem: problem.map(Problem::in_words_with_remedy).unwrap_or_default(),
-        is_bad_name: problem.is_some_and(|problem| !problem.of_fields(&["name"]).is_empty()),
-        name: name.to_owned(),
+        library: library.into_iter().map(|plugin| LibraryRow::new(plugin, user, state, of_library)).collect(),
+        library_problem: in_words(of_library),
+        problem: in_words(of_upload),
+        is_bad_name: of_upload.is_some_and(|(_, problem)| !problem.of_fields(&["name"]).is_empty()),
+        name: of_upload.map(|(form, _)| form.get("name").to_owned()).unwrap_or_default(),
         frame: Frame::new(user, state, "Plugins"),
     };
     render(state, Some(&user.tenant), page).await
 }
 
-/// Uploads a component without scripts.
+/// Uploads a component without scripts, or adds a plugin of the library.
 pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let uploaded = async {
+        if form.has("library") {
+            return plugin_library::add(&user, &state, &form).await;
+        }
         let name = PluginName::parse(form.get("name")).map_err(|detail| Problem::field("/name", detail))?;
         let activation = Activation { activate: form.get("how") != "add", gate: None };
         let access = user.access(&state)?;
@@ -93,7 +118,7 @@ pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -
         }
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::UNPROCESSABLE_ENTITY);
-            let page = list_with(&user, &state, Some(&problem), form.get("name")).await?;
+            let page = list_with(&user, &state, Some((&form, &problem))).await?;
             Ok(page.with(status).into_response())
         }
     }
@@ -132,6 +157,10 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         "end-rollout" => {
             operations.end_rollout(&user.access(&state)?, &name).await?;
             Ok(go_to(&here, "The active version is used for all events."))
+        }
+        "update" => {
+            let updated = plugin_library::update(&user, &state, &form, &name).await?;
+            Ok(go_to(&here, updated))
         }
         "delete" => {
             operations.delete_plugin(&user.access(&state)?, &name).await?;
@@ -198,12 +227,7 @@ impl RolloutForm {
     }
 }
 
-async fn dry(
-    user: &TenantUser,
-    state: &Arc<ApiState>,
-    form: &super::forms::Form,
-    name: PluginName,
-) -> Result<Response, PageError> {
+async fn dry(user: &TenantUser, state: &Arc<ApiState>, form: &Form, name: PluginName) -> Result<Response, PageError> {
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     let picked = Picked {
         event: form.get("pick").to_owned(),
@@ -237,7 +261,7 @@ async fn dry(
 }
 
 /// Returns the event of the form: a submitted one, a sample, or a stored one.
-async fn picked_event(user: &TenantUser, state: &ApiState, form: &super::forms::Form) -> Result<String, Problem> {
+async fn picked_event(user: &TenantUser, state: &ApiState, form: &Form) -> Result<String, Problem> {
     if form.has("event_text") {
         return Ok(form.get("event_text").to_owned());
     }

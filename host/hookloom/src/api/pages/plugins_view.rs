@@ -3,6 +3,7 @@
 use super::chart;
 use super::diff::Diff;
 use super::overview::{bars, series, times};
+use super::plugin_library::OriginView;
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
@@ -24,6 +25,8 @@ pub(super) struct PluginRow {
     pub(super) since: Option<DisplayTime>,
     pub(super) by: String,
     pub(super) users: usize,
+    /// True if the library has another version than the active one, which was added from there.
+    pub(super) has_update: bool,
     pub(super) problem: String,
 }
 
@@ -35,6 +38,8 @@ pub(super) struct PluginPage {
     name: String,
     /// Manifest of the active version.
     manifest: Option<ManifestView>,
+    /// Origin of the active version in the library.
+    origin: Option<OriginView>,
     rollout: Option<RolloutView>,
     versions: Vec<VersionRow>,
     pub(super) compared: Option<Compared>,
@@ -88,6 +93,7 @@ impl PluginPage {
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
         let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
+            origin: OriginView::of(state, user, &name),
             manifest: versions.iter().find(|version| version.active).and_then(ManifestView::of),
             rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
