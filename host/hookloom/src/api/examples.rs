@@ -70,7 +70,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "create_intake_token" => json!({"label": "Agile CRM"}),
         "create_bin" | "replace_bin" => json!({"name": "first try", "reply": {"statuses": [500, 500, 200]}}),
         "replay_bin_request" => json!({"url": "https://hooks.example.com/crm"}),
-        "add_library_plugin" => json!({"library": "flatten"}),
+        "add_library_plugin" => json!({"library": "redact"}),
         "dry_run_plugin" => json!({"event": event, "config": {}}),
         "begin_rollout" => json!({"kind": "canary", "sha256": SHA256, "percent": 5.0}),
         "compare_plugin_versions" => json!({"events": 50}),
