@@ -25,6 +25,7 @@ mod durability;
 mod entities;
 mod event_types;
 mod faults;
+mod filter_page;
 mod filters;
 mod first_start;
 mod fleet;

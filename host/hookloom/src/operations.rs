@@ -44,7 +44,7 @@ pub(crate) use dry_run::DryRun;
 pub(crate) use event_types::{EVENTS_COUNTED, EventOrigin, EventTypeBody};
 pub(crate) use events::{AcceptedBody, EventBody, EventPage};
 pub(crate) use explain::Explanation;
-pub(crate) use filters::{FilterTrial, FilterTrialBody};
+pub(crate) use filters::{FilterTrial, FilterTrialBody, MatchingEvent, RefusedEvent};
 pub(crate) use fleet::{FleetBody, HostBody, LostHostBody, ShardBody, ShardWrite};
 pub(crate) use gate::ComparisonSize;
 pub use intake::{AcceptedEntry, AcceptedEvents, Intake, IntakeError};

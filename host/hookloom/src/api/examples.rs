@@ -106,8 +106,13 @@ pub(super) fn schema(name: &str) -> Option<Value> {
         }),
         "FilterTrialBody" => json!({
             "events": 2, "has_more": false, "matching": 1, "matching_ids": [ID],
+            "newest_matching": [{
+                "id": ID, "name": "Opportunity is Created", "module": "Deal", "entity_id": "5721670354468864",
+                "received_at_ms": AT_MS,
+            }],
             "refused": [{
-                "id": "019a2136-faad-7301-9607-05cad38ff3d4", "why": "/fields/probability/$gte 75 met 20",
+                "id": "019a2136-faad-7301-9607-05cad38ff3d4", "name": "Opportunity is Created", "module": "Deal",
+                "entity_id": "56676497", "received_at_ms": AT_MS - 900, "why": "/fields/probability/$gte 75 met 20",
             }],
             "fields": ["expected_value", "id", "name", "probability"],
         }),

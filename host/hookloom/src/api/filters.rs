@@ -17,5 +17,5 @@ pub(super) async fn try_filter(
     State(state): State<Arc<ApiState>>,
     Input(trial): Input<FilterTrial>,
 ) -> Result<Json<FilterTrialBody>, Problem> {
-    Ok(Json(state.operations.try_filter(&access, trial).await?))
+    Ok(Json(state.operations.try_filter(&access, trial, &[]).await?))
 }

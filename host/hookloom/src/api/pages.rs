@@ -105,6 +105,7 @@ async fn asset(path: super::extract::PathParams) -> Response {
     let (kind, text) = match path.get("name") {
         "app.css" => ("text/css; charset=utf-8", include_str!("../../assets/app.css")),
         "app.js" => ("text/javascript; charset=utf-8", include_str!("../../assets/app.js")),
+        "filter.js" => ("text/javascript; charset=utf-8", include_str!("../../assets/filter.js")),
         "icon.svg" => ("image/svg+xml", include_str!("../../assets/icon.svg")),
         _ => return Problem::not_found("asset").into_response(),
     };

@@ -35,6 +35,9 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 /// Maximum number of refused events that are explained.
 const REFUSED_SHOWN_MAX: usize = 20;
 
+/// Maximum number of matching events that are described.
+const MATCHING_SHOWN_MAX: usize = 10;
+
 /// Maximum number of names of fields in an answer.
 const FIELDS_MAX: usize = 200;
 
@@ -70,18 +73,55 @@ pub(crate) struct FilterTrialBody {
     pub(crate) matching: usize,
     /// Ids of those that match, newest first.
     pub(crate) matching_ids: Vec<Uuid>,
-    /// The newest ones that do not match, with the reason.
+    /// The newest ten of those that match.
+    pub(crate) newest_matching: Vec<MatchingEvent>,
+    /// The newest twenty that do not match, with the reason.
     pub(crate) refused: Vec<RefusedEvent>,
     /// Names of the fields of the events that were looked at.
     pub(crate) fields: Vec<String>,
+}
+
+/// Event that matches.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MatchingEvent {
+    pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
+    pub(crate) entity_id: Option<String>,
+    pub(crate) received_at_ms: i64,
+}
+
+impl From<&Event> for MatchingEvent {
+    fn from(event: &Event) -> Self {
+        MatchingEvent {
+            id: event.id.0,
+            name: event.name.clone(),
+            module: event.module,
+            entity_id: event.entity_id.clone(),
+            received_at_ms: event.received_at_ms,
+        }
+    }
 }
 
 /// Event that does not match.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RefusedEvent {
     pub(crate) id: Uuid,
+    pub(crate) name: String,
+    pub(crate) module: Module,
+    /// `eventData.id` as text. Absent: there is none of at most 255 bytes.
+    pub(crate) entity_id: Option<String>,
+    pub(crate) received_at_ms: i64,
     /// Reason why it does not match.
     pub(crate) why: String,
+}
+
+impl RefusedEvent {
+    fn new(event: &Event, why: String) -> Self {
+        let MatchingEvent { id, name, module, entity_id, received_at_ms } = event.into();
+        RefusedEvent { id, name, module, entity_id, received_at_ms, why }
+    }
 }
 
 /// Events that were parsed, with what is known without the events before them.
@@ -99,17 +139,18 @@ enum Outcome {
 }
 
 impl Operations {
-    /// Tells which of the last events match.
+    /// Tells which of the last events match. `earlier` has event names that the tenant may not accept any more.
     pub(crate) async fn try_filter(
         &self,
         access: &Access<ToRead>,
         trial: FilterTrial,
+        earlier: &[String],
     ) -> Result<FilterTrialBody, Problem> {
         let FilterTrial { mut modules, events, filter } = trial;
         modules.sort_unstable();
         modules.dedup();
         let filter = read_filter(filter)?;
-        let selection = EventSelection { modules: &modules, events: &events, earlier: &[] };
+        let selection = EventSelection { modules: &modules, events: &events, earlier };
         let faults = selection_faults(&selection, self, &access.tenant);
         if !faults.is_empty() {
             return Err(Problem::fields(faults));
@@ -138,6 +179,7 @@ impl Operations {
             has_more: within.has_more,
             matching: 0,
             matching_ids: Vec::new(),
+            newest_matching: Vec::new(),
             refused: Vec::new(),
             fields: looked.fields.into_iter().take(FIELDS_MAX).collect(),
         };
@@ -155,9 +197,14 @@ impl Operations {
             };
             body.events += 1;
             match refusal {
-                None => body.matching_ids.push(event.id.0),
+                None => {
+                    if body.newest_matching.len() < MATCHING_SHOWN_MAX {
+                        body.newest_matching.push((&*event).into());
+                    }
+                    body.matching_ids.push(event.id.0);
+                }
                 Some(why) if body.refused.len() < REFUSED_SHOWN_MAX => {
-                    body.refused.push(RefusedEvent { id: event.id.0, why });
+                    body.refused.push(RefusedEvent::new(&event, why));
                 }
                 Some(_) => {}
             }

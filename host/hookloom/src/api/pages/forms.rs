@@ -75,6 +75,12 @@ impl Form {
         self.fields.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
     }
 
+    /// Returns true if the form has a field, also an empty one.
+    pub(super) fn contains(&self, wanted: &str) -> bool {
+        self.fields.iter().any(|(name, _)| name == wanted)
+    }
+
+    /// Returns true if a field is not empty.
     pub(super) fn has(&self, wanted: &str) -> bool {
         !self.get(wanted).is_empty()
     }

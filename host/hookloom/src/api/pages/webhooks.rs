@@ -1,7 +1,11 @@
 //! Pages of webhooks: Settings › API & Analytics › Webhooks of the vendor's guide, with more functions.
 
 mod config_fields;
+mod filter_form;
+mod filter_rows;
 mod form;
+mod matching;
+mod test_delivery;
 
 use super::forms::Form;
 use super::notes::NoteParams;
@@ -10,23 +14,21 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
-use crate::delivery::DeliveryState;
-use crate::operations::{
-    Counted, DeliveryDetail, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody,
-};
+use crate::operations::{Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use bytes::Bytes;
 use config_fields::Control;
+use filter_form::{COUNT, FilterForm, FilterPart, PART, ShownFilter};
 use form::WebhookForm;
 use http::StatusCode;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
+use test_delivery::{Tested, test, test_if_wanted};
 use uuid::Uuid;
 
 /// Message of the vendor's page.
@@ -46,6 +48,10 @@ fn without_query(url: &str) -> String {
         Some((before, _)) => format!("{before}?…"),
         None => url.to_owned(),
     }
+}
+
+fn modules(subscription: &Subscription) -> String {
+    subscription.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn state_word(state: SubscriptionState) -> &'static str {
@@ -70,6 +76,8 @@ struct WebhookRow {
     name: String,
     url: String,
     modules: String,
+    /// True if some events of the modules are not delivered.
+    is_selective: bool,
     plugin: String,
     state: &'static str,
     pending: u64,
@@ -86,7 +94,8 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
         href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
         name: name(one),
         url: without_query(&one.settings.notify_url),
-        modules: one.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", "),
+        modules: modules(one),
+        is_selective: one.settings.is_selective(),
         plugin: one.settings.plugin.0.iter().map(|step| step.plugin.as_str()).collect::<Vec<_>>().join(" → "),
         state: state_word(one.state),
         pending: pending.get(&one.id).copied().unwrap_or(0),
@@ -104,9 +113,8 @@ async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Re
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
-    if form.has(form::FIELDS) {
-        let again = WebhookForm::again(&state, &user.tenant, &form, None, None).await?;
-        return Ok(list_with(&user, &state, again).await?.into_response());
+    if let Some(page) = without_saving(&state, &user, &form, None).await? {
+        return Ok(page.into_response());
     }
     let made =
         async { state.operations.create_subscription(&user.access(&state)?, form::settings(&form, None)?).await };
@@ -118,10 +126,36 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
-            let again = WebhookForm::again(&state, &user.tenant, &form, Some(&problem), None).await?;
+            let again = WebhookForm::again(&state, &user, &form, Some(&problem), None).await?;
             Ok(list_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
+}
+
+/// Answers the buttons of the form that save nothing. None: the form is to be saved.
+async fn without_saving(
+    state: &Arc<ApiState>,
+    user: &TenantUser,
+    form: &Form,
+    id: Option<Uuid>,
+) -> Result<Option<HtmlPage>, PageError> {
+    let (page, is_refused) = if form.has(COUNT) && form.has(PART) {
+        let (filter, problem) = FilterForm::counted(state, user, form, id).await?;
+        (render(state, Some(&user.tenant), FilterPart { filter }).await?, problem.is_some())
+    } else if form.has(COUNT) || form.has(form::FIELDS) {
+        let again = WebhookForm::again(state, user, form, None, id).await?;
+        let is_refused = !again.problem.is_empty();
+        let page = match id {
+            None => list_with(user, state, again).await?,
+            Some(id) => {
+                one_with(user, state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?
+            }
+        };
+        (page, is_refused)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(if is_refused { page.with(StatusCode::UNPROCESSABLE_ENTITY) } else { page }))
 }
 
 fn page_of(user: &TenantUser, id: Uuid) -> UrlPath {
@@ -138,14 +172,6 @@ struct WebhookExtras {
     form: Option<WebhookForm>,
 }
 
-/// Result of a test delivery.
-struct Tested {
-    delivered: bool,
-    summary: String,
-    answer: String,
-    delivery: String,
-}
-
 #[derive(Template)]
 #[template(path = "webhook.html")]
 struct Webhook {
@@ -155,6 +181,9 @@ struct Webhook {
     state: &'static str,
     state_reason: Option<String>,
     ascii_host: Option<String>,
+    modules: String,
+    events: String,
+    filter: Option<ShownFilter>,
     lane: String,
     signing: String,
     secrets: String,
@@ -199,6 +228,9 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         state: state_word(subscription.state),
         state_reason: subscription.state_reason.clone(),
         ascii_host: subscription.settings.ascii_host(),
+        modules: modules(&subscription),
+        events: subscription.settings.events.join(", "),
+        filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
         lane: lane(state, subscription.id),
         signing: signing.collect::<Vec<_>>().join(", "),
         secrets: subscription.settings.secrets().keys().cloned().collect::<Vec<_>>().join(", "),
@@ -250,9 +282,7 @@ pub(super) async fn update(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let access = user.access(&state)?;
-    if form.has(form::FIELDS) {
-        let again = WebhookForm::again(&state, &user.tenant, &form, None, Some(id)).await?;
-        let page = one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
+    if let Some(page) = without_saving(&state, &user, &form, Some(id)).await? {
         return Ok(page.into_response());
     }
     let edited = state.operations.edit_subscription(&access, id, |old| form::settings(&form, Some(old))).await;
@@ -263,44 +293,12 @@ pub(super) async fn update(
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
         Err(problem) => {
-            let again = WebhookForm::again(&state, &user.tenant, &form, Some(&problem), Some(id)).await?;
+            let again = WebhookForm::again(&state, &user, &form, Some(&problem), Some(id)).await?;
             let page =
                 one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
-}
-
-async fn test_if_wanted(
-    user: &TenantUser,
-    state: &Arc<ApiState>,
-    id: Uuid,
-    form: &Form,
-) -> Result<Option<Tested>, PageError> {
-    if form.has("test") { Ok(Some(test(user, state, id).await?)) } else { Ok(None) }
-}
-
-async fn test(user: &TenantUser, state: &Arc<ApiState>, id: Uuid) -> Result<Tested, Problem> {
-    let tested = state.operations.test_subscription(&user.access(state)?, id, Bytes::new()).await?;
-    let DeliveryDetail { delivery, attempts } = tested;
-    let attempt = attempts.into_iter().next();
-    let status = attempt.as_ref().and_then(|attempt| attempt.status);
-    let reason = attempt.as_ref().and_then(|attempt| attempt.reason.as_ref()).map_or("", |reason| &reason.message);
-    let delivered = delivery.state == DeliveryState::Delivered;
-    let summary = match (status, delivered) {
-        (Some(status), true) => format!("Your endpoint is configured properly: it answered {status}."),
-        (Some(status), false) => {
-            format!("Your endpoint answered {status}; a webhook is delivered when it answers 2xx.")
-        }
-        (None, _) if delivery.state == DeliveryState::Dropped => format!("The plugin let nothing through: {reason}"),
-        (None, _) => format!("No answer: {reason}"),
-    };
-    Ok(Tested {
-        delivered,
-        summary,
-        delivery: delivery.id.to_string(),
-        answer: attempt.and_then(|attempt| attempt.response).unwrap_or_default(),
-    })
 }
 
 /// Handles the buttons of a webhook's page.

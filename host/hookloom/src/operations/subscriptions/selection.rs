@@ -77,7 +77,8 @@ pub(crate) fn selection_faults(
             }
             None if earlier.contains(name) => {}
             None => {
-                let names = event_names(operations, tenant).join(", ");
+                let names = event_names(operations, tenant);
+                let names = names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
                 faults.push(fault(&pointer, format!("there is no such event; this tenant has: {names}")));
             }
         }
@@ -90,10 +91,12 @@ fn module_of(operations: &Operations, tenant: &TenantId, name: &str) -> Option<M
     of_host.or_else(|| operations.store.catalog().module_of(tenant, name))
 }
 
-/// Returns the event names of a tenant.
-fn event_names(operations: &Operations, tenant: &TenantId) -> Vec<String> {
+/// Returns the event names of a tenant, with their modules.
+pub(crate) fn event_names(operations: &Operations, tenant: &TenantId) -> Vec<(String, Module)> {
     let tenant = operations.store.catalog().tenant(tenant);
-    let extra = tenant.iter().flat_map(|tenant| tenant.event_types.iter().map(|(name, _)| name.to_owned()));
-    let fixed = VENDOR_EVENT_NAMES.into_iter().map(|(name, _)| name).chain(HOST_EVENT_NAMES);
-    fixed.map(str::to_owned).chain(extra).collect()
+    let extra = tenant.iter().flat_map(|tenant| tenant.event_types.iter());
+    let extra = extra.map(|(name, one)| (name.to_owned(), one.module));
+    let of_host = HOST_EVENT_NAMES.map(|name| (name, Module::Subscription));
+    let fixed = VENDOR_EVENT_NAMES.into_iter().chain(of_host).map(|(name, module)| (name.to_owned(), module));
+    fixed.chain(extra).collect()
 }

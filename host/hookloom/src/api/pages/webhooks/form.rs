@@ -1,11 +1,15 @@
-//! Form of a webhook: the vendor's two fields, and plugin, configuration and name.
+//! Form of a webhook: the vendor's two fields, and event names, filter, plugin, configuration and name.
 
 use super::config_fields::{FieldGroup, PREFIX, groups};
+use super::filter_form::{COUNT, FILTER, FilterForm, filter_in};
+use super::matching::modules_in;
 use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
+use crate::api::pages::user::TenantUser;
 use crate::chain::{Chain, ChainText};
 use crate::event::Module;
+use crate::operations::subscriptions::{event_names, read_filter};
 use crate::operations::{Problem, SubscriptionWrite};
 use crate::subscription::{Settings, Subscription, TenantId};
 use crate::url_path::UrlPath;
@@ -24,6 +28,9 @@ pub(super) struct WebhookForm {
     pub(super) notify_url: String,
     /// Each module, and whether its box is checked.
     pub(super) modules: Vec<(&'static str, bool)>,
+    /// Each event name, and whether its box is checked.
+    pub(super) events: Vec<(String, bool)>,
+    pub(super) filter: FilterForm,
     pub(super) description: String,
     pub(super) plugin: String,
     pub(super) plugins: Vec<String>,
@@ -32,6 +39,9 @@ pub(super) struct WebhookForm {
     /// Configuration without a field, as lines.
     pub(super) config: String,
 }
+
+/// Fields with a place for their faults, in the order of the form.
+const FIELDS_IN_ORDER: [&str; 7] = ["notify_url", "modules", "events", "filter", "description", "plugin", "config"];
 
 /// Modules of the boxes: those of the vendor's form, and the host's.
 const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
@@ -44,6 +54,8 @@ impl WebhookForm {
             errors: Vec::new(),
             notify_url: String::new(),
             modules: MODULES.map(|module| (module.as_str(), false)).to_vec(),
+            events: events(state, tenant, &[]),
+            filter: FilterForm::of(None),
             description: String::new(),
             plugin: String::new(),
             plugins: plugins(state, tenant).await?,
@@ -67,6 +79,8 @@ impl WebhookForm {
             action: UrlPath::pages_of(&subscription.tenant).then("webhooks").then(&subscription.id).to_string(),
             notify_url: settings.notify_url.clone(),
             modules: MODULES.map(|module| (module.as_str(), settings.modules.contains(&module))).to_vec(),
+            events: events(state, &subscription.tenant, &settings.events),
+            filter: FilterForm::of(settings.filter.as_ref()),
             description: settings.description.clone(),
             plugin: settings.plugin.0.iter().map(step).collect::<Vec<_>>().join(", "),
             config: as_lines(&config),
@@ -79,14 +93,21 @@ impl WebhookForm {
         self.errors.iter().find(|(name, _)| *name == field).map(|(_, detail)| detail.as_str())
     }
 
-    /// Shows a submitted form again, with its problem, or with the fields of another plugin.
+    /// Shows a submitted form again, with its problem, with the fields of another plugin, or with the events that match.
     pub(super) async fn again(
         state: &ApiState,
-        tenant: &TenantId,
+        user: &TenantUser,
         form: &Form,
         problem: Option<&Problem>,
         id: Option<Uuid>,
     ) -> Result<Self, PageError> {
+        let tenant = &user.tenant;
+        let (filter, count_problem) = if form.has(COUNT) {
+            FilterForm::counted(state, user, form, id).await?
+        } else {
+            (FilterForm::again(form, problem), None)
+        };
+        let problem = problem.or(count_problem.as_ref());
         let blank = WebhookForm::blank(state, tenant).await?;
         let ticked = form.all("modules");
         // A text that cannot be read stays as it is, beside its problem.
@@ -94,16 +115,17 @@ impl WebhookForm {
         let text_is_readable = config_of(form).is_ok();
         let chain = chain_of(form).unwrap_or_default();
         let groups = groups(state, tenant, &chain, &mut config, problem).await?;
-        let mut errors = problem
-            .map(|problem| problem.of_fields(&["notify_url", "modules", "description", "plugin", "config"]))
-            .unwrap_or_default();
+        let mut errors = problem.map(|problem| problem.of_fields(&FIELDS_IN_ORDER)).unwrap_or_default();
         // Faults of keys with a field stand beside the field.
         let is_elsewhere = groups.iter().flat_map(|group| &group.fields).any(|field| field.error.is_some());
         if is_elsewhere {
             errors.retain(|(field, _)| *field != "config");
         }
+        let chosen: Vec<String> = form.all("events").into_iter().map(str::to_owned).collect();
         Ok(WebhookForm {
             groups,
+            filter,
+            events: events(state, tenant, &chosen),
             action: id.map_or(blank.action, |id| UrlPath::pages_of(tenant).then("webhooks").then(&id).to_string()),
             problem: problem.map(Problem::in_words).unwrap_or_default(),
             errors,
@@ -117,6 +139,13 @@ impl WebhookForm {
     }
 }
 
+/// Returns the event names of the boxes: those of the tenant, and chosen ones that it does not accept any more.
+fn events(state: &ApiState, tenant: &TenantId, chosen: &[String]) -> Vec<(String, bool)> {
+    let names: Vec<String> = event_names(&state.operations, tenant).into_iter().map(|(name, _)| name).collect();
+    let earlier = chosen.iter().filter(|name| !names.contains(name)).map(|name| (name.clone(), true));
+    names.iter().map(|name| (name.clone(), chosen.contains(name))).chain(earlier).collect()
+}
+
 async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, PageError> {
     let all = state.operations.store.plugins().await?;
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
@@ -126,18 +155,19 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Pag
 pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<SubscriptionWrite, Problem> {
     let config = config_of(form).map_err(|detail| Problem::field("/config", detail))?;
     let plugin = chain_of(form).map_err(|detail| Problem::field("/plugin", detail))?;
-    let modules = form
-        .all("modules")
-        .into_iter()
-        .map(|name| Module::parse(name).ok_or_else(|| Problem::field("/modules", format!("{name:?} is not a module"))));
-    let modules = modules.collect::<Result<_, _>>()?;
+    let modules = modules_in(form)?;
     let notify_url = form.get("notify_url").to_owned();
     let description = form.get("description").to_owned();
     let others = match old {
         Some(old) => Settings::clone(&old.settings),
         None => Settings::new(String::new(), Vec::new()),
     };
-    Ok(SubscriptionWrite::of(Settings { notify_url, modules, description, config, plugin, ..others }))
+    let (events, filter) = if form.contains(FILTER) {
+        (form.all("events").into_iter().map(str::to_owned).collect(), read_filter(filter_in(form)?)?)
+    } else {
+        (others.events.clone(), others.filter.clone())
+    };
+    Ok(SubscriptionWrite::of(Settings { notify_url, modules, events, filter, description, config, plugin, ..others }))
 }
 
 /// Returns the plugins of the form, in their order.
