@@ -22,12 +22,23 @@ use std::time::Duration;
 /// Time after which matching lets other tasks run.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// Cost of the subscriptions that are looked at between two looks at the clock, which takes as long as a cheap filter.
+const CLOCK_COST: usize = 32;
+
 /// Maximum cost of the subscriptions that a step of a fan-out looks at: each costs 1, and each regular expression of its filter
 /// [`REGEX_COST`].
 const STEP_COST_MAX: usize = 512;
 
+/// Number of bytes of a payload that are parsed at a cost of 1.
+const PARSED_BYTES: usize = 16;
+
 /// Cost of a regular expression.
 const REGEX_COST: usize = 128;
+
+/// Returns the cost of looking at a subscription.
+fn cost_of(subscription: &Subscription) -> usize {
+    1 + subscription.settings.filter.as_ref().map_or(0, |filter| filter.regexes() * REGEX_COST)
+}
 
 /// Subscription that matches an event, if the conditions hold that are left.
 #[derive(Clone, Debug)]
@@ -102,6 +113,7 @@ impl Receivers {
     pub(crate) async fn match_events(self, events: &[NewEvent]) -> MatchedReceivers {
         let mut matched = Vec::with_capacity(events.len());
         let mut begun = instant();
+        let mut cost = 0;
         for event in events {
             if !self.is_selective(event.module) {
                 matched.push(EventReceivers::All(self.list(event.module)));
@@ -109,11 +121,16 @@ impl Receivers {
             }
             let document = LazyLock::new(|| Document::new(&event.name, &event.payload));
             let mut candidates = Vec::new();
+            cost += event.payload.len() / PARSED_BYTES;
             for subscription in self.of(event.module) {
                 candidates.extend(candidate(subscription, &event.name, &document));
-                if since(begun) >= SLICE {
-                    tokio::task::yield_now().await;
-                    begun = instant();
+                cost += cost_of(subscription);
+                if cost >= CLOCK_COST {
+                    cost = 0;
+                    if since(begun) >= SLICE {
+                        tokio::task::yield_now().await;
+                        begun = instant();
+                    }
                 }
             }
             matched.push(EventReceivers::Some(candidates));
@@ -147,7 +164,7 @@ impl Receivers {
             if candidates.len() == deliveries_max || cost >= STEP_COST_MAX {
                 return StepReceivers { matching: EventReceivers::Some(candidates), last, is_last: false };
             }
-            cost += 1 + subscription.settings.filter.as_ref().map_or(0, |filter| filter.regexes() * REGEX_COST);
+            cost += cost_of(subscription);
             candidates.extend(candidate(subscription, &event.name, &document));
             last = Some(subscription.id);
         }
