@@ -45,7 +45,11 @@ async fn a_tenant_moves_to_another_host() {
     let other = Host::start().await;
     let receiver = Receiver::start().await;
     one.plugin("flatten", example("flatten")).await;
-    one.subscription(&receiver.url, json!({"plugin": "flatten", "config": {"separator": "_"}})).await;
+    one.ask(Method::PUT, "./event-types/Order%20is%20Paid", json!({"module": "Deal"}).to_string()).await.ok();
+    let selection = json!({"events": ["Contact is Created", "Order is Paid"], "filter": {"fields": {"value": {"$gte": 75.50, "$neq": null}}}});
+    let mut flattened = json!({"plugin": "flatten", "config": {"separator": "_"}});
+    flattened.as_object_mut().unwrap().extend(selection.as_object().cloned().unwrap());
+    one.subscription(&receiver.url, flattened).await;
     let paused = one.subscription(&receiver.url, json!({"description": "paused"})).await;
     one.post(&format!("./subscriptions/{paused}/pause"), &json!({"reason": "x"})).await;
     one.post("./bins", &json!({"name": "b"})).await;
@@ -65,6 +69,7 @@ async fn a_tenant_moves_to_another_host() {
     let states: Vec<&str> = there.as_array().unwrap().iter().map(|one| text(one, "state")).collect();
     assert_eq!(states, ["active", "paused"]);
     assert_eq!((&there[0]["config"], &there[0]["notify_url"]), (&json!({"separator": "_"}), &json!(receiver.url)));
+    assert_eq!((&there[0]["events"], &there[0]["filter"]), (&selection["events"], &selection["filter"]));
     assert_eq!(other.get("/v1/tenants/moved/bins").await.as_array().unwrap().len(), 1);
     let (well, _, err) = hookloom(&arguments).await;
     assert!(!well && err.contains("moved"), "twice is refused: {err}");
