@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "the bench measures real time")]
 
 mod database;
+mod filters;
 mod growth;
 mod host;
 mod many;

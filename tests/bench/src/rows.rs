@@ -4,7 +4,7 @@ use crate::host::{Host, event};
 use crate::measure::{COUNT, bare, end_to_end, latency, rate, with_plugin};
 use crate::processes::cpu_s;
 use crate::receiver::Receiver;
-use crate::{Args, Failure, Goal, Row, many, store};
+use crate::{Args, Failure, Goal, Row, filters, many, store};
 use hookloom::store::NewSubscription;
 use hookloom::subscription::LoadedSettings;
 use reqwest::Method;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Names of all rows.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "single",
     "batch",
     "no-plugin",
@@ -27,6 +27,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "backlog",
     "subscriptions",
     "plugins",
+    "filters",
 ];
 
 /// Measures a row.
@@ -43,6 +44,7 @@ pub(crate) async fn measure(name: &'static str, args: &Args) -> Result<Row, Fail
         "call" => call(name, args).await,
         "dead" => many::dead(name, args).await,
         "backlog" => many::backlog(name, args).await,
+        "filters" => filters::row(name, args).await,
         "plugins" => many::plugins(name, args).await,
         _ => many::subscriptions(name, args).await,
     }
