@@ -30,6 +30,9 @@ pub(super) enum ComponentKind {
     ScriptEngine,
 }
 
+/// Interface by which a plugin reports errors in its code.
+const ERRORS: &str = "hookloom:errors/report@1.0.0";
+
 /// Interfaces of the contract that a plugin may import.
 const IMPORTS: [&str; 5] = ["types", "log", "config", "secrets", "history"];
 
@@ -184,7 +187,9 @@ fn check_imports(imports: &[String]) -> Result<(), Refusal> {
 }
 
 fn is_offered(name: &str) -> bool {
-    IMPORTS.iter().any(|interface| name == format!("hookloom:plugin/{interface}@1.0.0")) || is_linked_wasi(name)
+    name == ERRORS
+        || IMPORTS.iter().any(|interface| name == format!("hookloom:plugin/{interface}@1.0.0"))
+        || is_linked_wasi(name)
 }
 
 fn is_linked_wasi(name: &str) -> bool {

@@ -3,11 +3,12 @@
 //! # Limits
 //! Time limits are enforced in [`sandbox`](super::sandbox). Runs on a plugin thread, and uses neither store nor network.
 
+use super::author_error::{self, AuthorError, ScriptError};
+use super::bindings::hookloom::errors::report;
 use super::bindings::hookloom::plugin::{config, history, log, secrets, types};
 use super::bindings::hookloom::script::host;
 use super::engine::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use super::judgement::PluginInput;
-use super::script_error::ScriptError;
 use super::wasi::{self, Tail};
 use super::{PluginFault, convert};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use wasmtime::component::ResourceTable;
-use wasmtime::{ResourceLimiter, Trap, WasmBacktrace};
+use wasmtime::{ResourceLimiter, Trap};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 /// Maximum number of open handles of a guest. A plugin needs a few for its standard streams.
@@ -74,6 +75,8 @@ pub(super) struct GuestState {
     pub(super) script: Option<Arc<str>>,
     /// Error that the engine reported.
     pub(super) script_error: Option<ScriptError>,
+    /// Error that the plugin reported.
+    author_error: Option<AuthorError>,
 }
 
 impl GuestState {
@@ -117,6 +120,7 @@ impl GuestState {
             resources,
             script: None,
             script_error: None,
+            author_error: None,
         }
     }
 
@@ -180,6 +184,9 @@ impl GuestState {
         if let Some(error) = &self.script_error {
             return PluginFault::Script(error.clone());
         }
+        if let Some(reported) = &self.author_error {
+            return PluginFault::Error(reported.clone().completed(error, self.output.text()));
+        }
         let message = root_message(error);
         if error.downcast_ref::<Trap>().is_none() && message.contains("fuel allocated for hostcalls has been exhausted")
         {
@@ -189,7 +196,7 @@ impl GuestState {
             return PluginFault::Shortage;
         }
         let message = convert::cut(&message, TRAP_MESSAGE_BYTES_MAX).to_owned();
-        PluginFault::Trap { message, backtrace: backtrace(error), output: self.output.text() }
+        PluginFault::Trap { message, backtrace: author_error::functions(error), output: self.output.text() }
     }
 }
 
@@ -202,17 +209,6 @@ fn root_message(error: &wasmtime::Error) -> String {
 
 /// Maximum length of a trap's message, in bytes. The guest may choose the message.
 const TRAP_MESSAGE_BYTES_MAX: usize = 500;
-
-/// Returns the names of the guest's functions, innermost first.
-fn backtrace(error: &wasmtime::Error) -> Vec<String> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
-    // The compile child has demangled and shortened the names.
-    backtrace.frames().iter().take(16).map(function_name).collect()
-}
-
-fn function_name(frame: &wasmtime::FrameInfo) -> String {
-    frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
-}
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -287,6 +283,13 @@ impl host::Host for GuestState {
     fn fail(&mut self, error: host::ScriptError) -> wasmtime::Result<()> {
         self.script_error = Some(error.into());
         Err(wasmtime::Error::msg("the script failed"))
+    }
+}
+
+impl report::Host for GuestState {
+    fn fail(&mut self, error: report::Error) -> wasmtime::Result<()> {
+        self.author_error = Some(error.into());
+        Err(wasmtime::Error::msg("the plugin failed"))
     }
 }
 

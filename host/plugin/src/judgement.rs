@@ -6,8 +6,9 @@
 //! # Limits
 //! Plain data. Verdicts of the contract are converted in [`convert`](super::convert).
 
+use super::author_error::AuthorError;
+use super::author_error::ScriptError;
 use super::config_reads::ConfigReads;
-use super::script_error::ScriptError;
 use bytes::Bytes;
 use hookloom_model::delivery::{Arm, Cost, JudgedStep, Reason, Verdict};
 use hookloom_model::event::Event;
@@ -115,11 +116,14 @@ pub enum PluginFault {
     Trap {
         /// Message of wasmtime.
         message: String,
-        /// Functions of the plugin, innermost first.
+        /// Functions of the plugin's author, innermost first.
         backtrace: Vec<String>,
         /// End of the plugin's stdout and stderr.
         output: String,
     },
+    /// The plugin reported an error in its own code.
+    #[error("the plugin failed: {0}")]
+    Error(AuthorError),
     /// The script failed.
     #[error("the script failed: {0}")]
     Script(ScriptError),
@@ -171,6 +175,7 @@ impl PluginFault {
     pub fn code(&self) -> &'static str {
         match self {
             PluginFault::Trap { .. } => "plugin-trap",
+            PluginFault::Error(_) => "plugin-error",
             PluginFault::Script(_) => "plugin-script",
             PluginFault::Timeout { .. } => "plugin-timeout",
             PluginFault::Limit { .. } => "plugin-limit",

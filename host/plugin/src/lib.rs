@@ -22,6 +22,7 @@
 //! # Limits
 //! Sends nothing, and does not decide what follows from a judgement.
 
+mod author_error;
 mod bench_baseline;
 mod bindings;
 mod cache;
@@ -59,7 +60,6 @@ mod runtime;
 mod sample;
 mod sandbox;
 pub mod script;
-mod script_error;
 mod secret_scan;
 mod strip;
 mod test_hooks;
@@ -69,6 +69,7 @@ mod wasi;
 pub mod watch;
 pub mod workbench;
 
+pub use author_error::{AuthorError, ScriptError};
 pub use canary_test::CanaryTestFigures;
 pub use candidate::{Candidate, NewComponent};
 pub use comparison::{ComparedEvent, Comparison, EventSource, EventSources};
@@ -81,7 +82,6 @@ pub use machine::{MachineError, current_program, no_executable_memory, require_a
 pub use manifests::with_manifest;
 pub use report::{Probe, Report};
 pub use sample::{Difference, Sample};
-pub use script_error::ScriptError;
 pub use version::{About, Origin};
 
 use bytes::Bytes;

@@ -8,8 +8,8 @@
 //! A script runs on the engine of this host, whichever it was uploaded for.
 
 use super::PluginError;
+use super::author_error::ScriptError;
 use super::report::Refusal;
-use super::script_error::ScriptError;
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use std::io::Read as _;
