@@ -1,6 +1,9 @@
 //! Plugin authors: from `hookloom plugin new` to a version that judges in a running host, in every language.
 
+mod cases;
+
 use crate::harness::{ADMIN_KEY, Host, Receiver, event, example, guest, program, root, text};
+use cases::Cases;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -32,8 +35,8 @@ fn bad(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// Builds, checks, tests, runs, pushes and replays a new plugin, which judges in a host. Then edits its code to fail, and checks
-/// that the author sees the position.
-async fn whole_loop(language: &str, edit: (&str, &str, &str), message: [&str; 2]) {
+/// that the author sees place, message and functions. `cases` are answers and errors of the language's sdk.
+async fn whole_loop(language: &str, cases: Option<&Cases>, edit: (&str, &str, &str), message: [&str; 2]) {
     // Compilers use every core, so languages run one after the other, to leave time to other tests.
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;
@@ -48,7 +51,10 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), message: [&str; 2]
     assert_eq!(text(&report["report"], "contract"), "hookloom:plugin@1.0.0");
     assert_eq!(report["report"]["probe"]["depends_on"], json!([]), "{report}");
     assert!(report["report"]["probe"]["steady_call_us"].as_u64().unwrap() > 0);
-    assert!(good(&folder, &["test"]).contains("2 cases, 2 right, 0 failed"));
+    if language != "python" {
+        the_same_is_built_elsewhere(&folder, &name, language);
+    }
+    assert!(good(&folder, &["test"]).contains("3 cases, 3 right, 0 failed"));
     let shown = good(&folder, &["run", "--event", "event.json"]);
     assert!(shown.contains("replace") && shown.contains("+   \"event\": \"Contact is Created\""), "{shown}");
     let shares: Value = serde_json::from_str(&good(&folder, &["run", "--event", "event.json", "--json"])).unwrap();
@@ -79,6 +85,33 @@ async fn whole_loop(language: &str, edit: (&str, &str, &str), message: [&str; 2]
     assert!(replayed.contains("the host sent this very body"), "{replayed}");
 
     a_failure_reaches_its_author(&folder, edit, message, &target, text(&delivery, "id"));
+    if let Some(cases) = cases {
+        cases::all_are_shown(&folder, &name, cases, &host, &receiver).await;
+    }
+}
+
+/// Builds a plugin in another folder, and compares the components.
+///
+/// The interpreter of Python keeps modification times of files that are made for each build.
+fn the_same_is_built_elsewhere(folder: &Path, name: &str, language: &str) {
+    let component = match language {
+        "rust" => "target/wasm32-wasip2/release/my_rust.wasm".to_owned(),
+        _ => format!("{name}.wasm"),
+    };
+    let place = TempDir::new().unwrap();
+    let copy = place.path().join("deeper/other");
+    std::fs::create_dir(copy.parent().unwrap()).unwrap();
+    // With the times of the files, so that packages are not built again.
+    assert!(Command::new("cp").arg("-a").args([folder, &copy]).status().unwrap().success());
+    std::fs::remove_file(copy.join(&component)).unwrap();
+    for source in ["lib.rs", "plugin.js", "plugin.ts", "plugin.c"].map(|source| copy.join("src").join(source)) {
+        if let Ok(code) = std::fs::read(&source) {
+            std::fs::write(&source, code).unwrap();
+        }
+    }
+    good(&copy, &["build"]);
+    let [first, second] = [folder, &copy].map(|folder| std::fs::read(folder.join(&component)).unwrap());
+    assert!(first == second, "{language}: two builds of the same sources differ");
 }
 
 /// Edits a plugin to fail, and checks that every command reports the reason and the position.
@@ -97,7 +130,7 @@ fn a_failure_reaches_its_author(
     let built = bad(folder, &["build"]);
     assert!(built.contains("does not fit") && built.contains(message), "{built}");
     let failure = bad(folder, &["run", "--event", "event.json"]);
-    assert!(failure.contains(message) && failure.contains(place), "{failure}");
+    assert!(failure.contains(message) && failure.contains(place) && !failure.contains("unreachable"), "{failure}");
     // Its message reaches the author in every command.
     let tested = plugin(folder, &["test"]);
     let stdout = String::from_utf8_lossy(&tested.stdout).into_owned();
@@ -119,48 +152,46 @@ fn a_failure_reaches_its_author(
 #[tokio::test]
 async fn rust_goes_the_whole_way() {
     let edit = ("src/lib.rs", "log::debug", "assert!(event.name.is_empty(), \"rust says why\");\n        log::debug");
-    whole_loop("rust", edit, ["rust says why", "<my_rust::Wrap as hookloom_sdk::Plugin>::transform"]).await;
+    let place =
+        "the plugin failed: src/lib.rs:12:9: rust says why; in <my_rust::Wrap as hookloom_sdk::Plugin>::transform";
+    whole_loop("rust", None, edit, ["rust says why", place]).await;
 }
 
 #[tokio::test]
 async fn javascript_goes_the_whole_way() {
-    whole_loop(
-        "js",
-        (
-            "src/plugin.js",
-            "write(\"debug\"",
-            "const deepInside = () => null.boom;\n    deepInside();\n    write(\"debug\"",
-        ),
-        ["cannot read property 'boom' of null", "deepInside"],
-    )
-    .await;
+    let edit =
+        ("src/plugin.js", "console.debug", "const deepInside = (x) => x.boom;\n  deepInside(null);\n  console.debug");
+    let place = "the plugin failed: src/plugin.js:9:29: TypeError: cannot read property 'boom' of null; in deepInside (src/plugin.js:9:29) < transform (src/plugin.js:10:14)";
+    whole_loop("js", None, edit, ["cannot read property 'boom' of null", place]).await;
 }
 
 #[tokio::test]
 async fn typescript_goes_the_whole_way() {
     let edit = (
         "src/plugin.ts",
-        "write(\"debug\"",
-        "const deepInside = () => { if (event.name) throw new Error(\"ts says why\"); };\n    deepInside();\n    write(\"debug\"",
+        "console.debug",
+        "const deepInside = (): void => { if (event.name) throw new Error(\"ts says why\"); };\n  deepInside();\n  console.debug",
     );
-    whole_loop("ts", edit, ["ts says why", "deepInside"]).await;
+    let place = "the plugin failed: src/plugin.ts:8:62: Error: ts says why; in deepInside (src/plugin.ts:8:62) < transform (src/plugin.ts:9:3)";
+    whole_loop("ts", Some(&cases::TYPESCRIPT), edit, ["ts says why", place]).await;
 }
 
 #[tokio::test]
 async fn python_goes_the_whole_way() {
     let edit = (
         "src/plugin.py",
-        "log.write",
-        "def deep_inside():\n            raise ValueError(\"python says why\")\n        deep_inside()\n        log.write",
+        "logging.debug",
+        "def deep_inside():\n        raise ValueError(\"python says why\")\n    deep_inside()\n    logging.debug",
     );
-    whole_loop("python", edit, ["ValueError: python says why", "in deep_inside"]).await;
+    let place = "the plugin failed: src/plugin.py:16:9: ValueError: python says why; in deep_inside (src/plugin.py:16:9) < transform (src/plugin.py:17:5)";
+    whole_loop("python", Some(&cases::PYTHON), edit, ["ValueError: python says why", place]).await;
 }
 
 #[tokio::test]
 async fn c_goes_the_whole_way() {
-    let edit =
-        ("src/plugin.c", "  replace(verdict", "  fprintf(stderr, \"c says why\\n\");\n  abort();\n  replace(verdict");
-    whole_loop("c", edit, ["c says why", "exports_hookloom_plugin_transform_transform"]).await;
+    let edit = ("src/plugin.c", "  replace(verdict", "  assert(!\"c says why\");\n  replace(verdict");
+    let place = "c says why";
+    whole_loop("c", None, edit, ["c says why", place]).await;
 }
 
 #[test]

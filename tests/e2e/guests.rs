@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Guests with the expected result: verdict, reason code, and a part of the message.
 const MISBEHAVIOURS: [(&str, &str, &str, &str); 32] = [
-    ("panics", "fault", "plugin-trap", "the panic of Contact is Created"),
+    ("panics", "fault", "plugin-error", "the panic of Contact is Created"),
     ("loops", "fault", "plugin-timeout", "limits.cpu_ms is 50 ms"),
     ("recurses", "fault", "plugin-trap", "call stack exhausted"),
     ("long_names", "fault", "plugin-trap", "call stack exhausted"),

@@ -276,7 +276,7 @@ async fn an_event_is_explained_for_every_subscription() {
     check(why("deals"), "not matched: its modules do not include Contact");
     check(why("passes"), "delivered by attempt 1, answered 200");
     check(why("dies"), "dead: ");
-    check(why("panics"), "waits for another version or config of its plugin; the last attempt: plugin-trap");
+    check(why("panics"), "waits for another version or config of its plugin; the last attempt: plugin-error");
     check(why("fails"), "is attempted again in 3");
     check(why("later"), "made after the event; a replay delivers it");
 }

@@ -13,11 +13,13 @@ pub(crate) const CLANG: &str = "clang-19";
 const CLANG_PACKAGES: [&str; 4] = ["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"];
 
 /// Programs that must exist, and the packages that contain them.
-const NEEDED: [(&[&str], &[&str]); 13] = [
+const NEEDED: [(&[&str], &[&str]); 14] = [
     // What the commands of the documentation use.
     (&["curl", "--version"], &["curl"]),
     (&["jq", "--version"], &["jq"]),
     (&["make", "--version"], &["make"]),
+    // For builds of plugins in JavaScript that give the same bytes.
+    (&["dpkg", "--status", "libfaketime"], &["libfaketime"]),
     (&["node", "--version"], &["nodejs", "npm"]),
     (&["npm", "--version"], &["npm"]),
     (&["python3", "-c", "import venv, ensurepip"], &["python3", "python3-venv"]),

@@ -1,19 +1,39 @@
-//! The guest's side of `wit/`, generated, and the way between its words and this crate's. Not for plugins to use.
-#![allow(missing_docs, unsafe_code, reason = "generated; the documentation stands in wit/plugin.wit")]
+//! The guest's side of the WIT files, generated, and the way between its words and this crate's. Not for plugins to use.
+#![allow(missing_docs, unsafe_code, reason = "generated; the documentation is in the WIT files")]
 
 wit_bindgen::generate!({
-    path: "../../wit",
-    world: "plugin",
+    path: ["../../wit", "wit"],
+    world: "hookloom:errors/plugin",
+    generate_all,
     pub_export_macro: true,
     default_bindings_module: "hookloom_sdk::bindings",
 });
 
 use crate::{Body, Event, Failure, Outgoing, Plugin, Reason, Verdict};
+use hookloom::errors::report;
 use hookloom::plugin::types;
+use std::panic::PanicHookInfo;
 
 /// Calls a plugin with the host's event.
 pub fn judge<P: Plugin>(event: types::Event) -> Result<types::Verdict, types::Failure> {
+    std::panic::set_hook(Box::new(fail));
     P::transform(&self::event(event)).map(verdict).map_err(failure)
+}
+
+/// Ends the call with a panic's message and place. The names of the functions come from the host, which knows those of the component.
+fn fail(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    report::fail(&report::Error {
+        message: message.unwrap_or("a panic without a message").to_owned(),
+        position: panic.location().map(|at| report::Position {
+            file: at.file().to_owned(),
+            line: at.line(),
+            column: Some(at.column()),
+        }),
+        frames: Vec::new(),
+    });
 }
 
 /// An event in this crate's words.

@@ -73,7 +73,7 @@ pub trait Plugin {
     /// # Errors
     /// A [`Failure`] says why it could not: the event can never work, it may work another time, or the config is wrong.
     /// The host gives the event up, retries it, or pauses the subscription accordingly. A panic is none of these: the
-    /// delivery waits for another version of the plugin.
+    /// delivery waits for another version of the plugin, and shows message, file and line.
     fn transform(event: &Event) -> Result<Verdict, Failure>;
 }
 

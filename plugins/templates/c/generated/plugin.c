@@ -3,6 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Imported Functions from `hookloom:errors/report@1.0.0`
+
+__attribute__((__import_module__("hookloom:errors/report@1.0.0"), __import_name__("fail")))
+extern void __wasm_import_hookloom_errors_report_fail(uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, int32_t, int32_t, uint8_t *, size_t);
+
 // Imported Functions from `hookloom:plugin/log@1.0.0`
 
 __attribute__((__import_module__("hookloom:plugin/log@1.0.0"), __import_name__("write")))
@@ -191,6 +196,44 @@ __attribute__((__aligned__(8)))
 static uint8_t RET_AREA[(24+4*sizeof(void*))];
 
 // Helper Functions
+
+void plugin_option_u32_free(plugin_option_u32_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void hookloom_errors_report_position_free(hookloom_errors_report_position_t *ptr) {
+  plugin_string_free(&ptr->file);
+  plugin_option_u32_free(&ptr->column);
+}
+
+void hookloom_errors_report_option_position_free(hookloom_errors_report_option_position_t *ptr) {
+  if (ptr->is_some) {
+    hookloom_errors_report_position_free(&ptr->val);
+  }
+}
+
+void hookloom_errors_report_frame_free(hookloom_errors_report_frame_t *ptr) {
+  plugin_string_free(&ptr->function);
+  hookloom_errors_report_option_position_free(&ptr->position);
+}
+
+void hookloom_errors_report_list_frame_free(hookloom_errors_report_list_frame_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    hookloom_errors_report_frame_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      hookloom_errors_report_frame_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void hookloom_errors_report_error_free(hookloom_errors_report_error_t *ptr) {
+  plugin_string_free(&ptr->message);
+  hookloom_errors_report_option_position_free(&ptr->position);
+  hookloom_errors_report_list_frame_free(&ptr->frames);
+}
 
 void plugin_option_string_free(plugin_option_string_t *ptr) {
   if (ptr->is_some) {
@@ -411,6 +454,42 @@ void plugin_string_free(plugin_string_t *ret) {
 }
 
 // Component Adapters
+
+void hookloom_errors_report_fail(hookloom_errors_report_error_t *error) {
+  int32_t option4;
+  uint8_t * option5;
+  size_t option6;
+  int32_t option7;
+  int32_t option8;
+  int32_t option9;
+  if (((*error).position).is_some) {
+    const hookloom_errors_report_position_t *payload0 = &((*error).position).val;
+    int32_t option;
+    int32_t option3;
+    if (((*payload0).column).is_some) {
+      const uint32_t *payload2 = &((*payload0).column).val;
+      option = 1;
+      option3 = (int32_t) (*payload2);
+    } else {
+      option = 0;
+      option3 = 0;
+    }
+    option4 = 1;
+    option5 = (uint8_t *) ((*payload0).file).ptr;
+    option6 = ((*payload0).file).len;
+    option7 = (int32_t) ((*payload0).line);
+    option8 = option;
+    option9 = option3;
+  } else {
+    option4 = 0;
+    option5 = 0;
+    option6 = 0;
+    option7 = 0;
+    option8 = 0;
+    option9 = 0;
+  }
+  __wasm_import_hookloom_errors_report_fail((uint8_t *) ((*error).message).ptr, ((*error).message).len, option4, option5, option6, option7, option8, option9, (uint8_t *) ((*error).frames).ptr, ((*error).frames).len);
+}
 
 void hookloom_plugin_log_write(hookloom_plugin_log_level_t level, plugin_string_t *message) {
   __wasm_import_hookloom_plugin_log_write((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);

@@ -14,6 +14,50 @@ typedef struct plugin_string_t {
   size_t len;
 } plugin_string_t;
 
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} plugin_option_u32_t;
+
+// A place in the author's source.
+typedef struct hookloom_errors_report_position_t {
+  // The file, relative to the folder of the plugin: `src/plugin.ts`.
+  plugin_string_t   file;
+  // The line, from 1.
+  uint32_t   line;
+  // The column, from 1. Absent if the language does not tell.
+  plugin_option_u32_t   column;
+} hookloom_errors_report_position_t;
+
+typedef struct {
+  bool is_some;
+  hookloom_errors_report_position_t val;
+} hookloom_errors_report_option_position_t;
+
+// A function of the author that was running.
+typedef struct hookloom_errors_report_frame_t {
+  // The function's name.
+  plugin_string_t   function;
+  // Where it was. Absent if the language does not tell.
+  hookloom_errors_report_option_position_t   position;
+} hookloom_errors_report_frame_t;
+
+typedef struct {
+  hookloom_errors_report_frame_t *ptr;
+  size_t len;
+} hookloom_errors_report_list_frame_t;
+
+// An error, in the terms of the plugin's author.
+typedef struct hookloom_errors_report_error_t {
+  // What went wrong, with the error's name: `TypeError: cannot read property 'x' of undefined`.
+  plugin_string_t   message;
+  // Where it happened. Absent: where the innermost function was.
+  hookloom_errors_report_option_position_t   position;
+  // The author's functions, innermost first, without those of the language's runtime. Empty: the host adds what it
+  // knows about the functions of the component.
+  hookloom_errors_report_list_frame_t   frames;
+} hookloom_errors_report_error_t;
+
 // How much a line matters.
 typedef uint8_t hookloom_plugin_log_level_t;
 
@@ -77,7 +121,7 @@ typedef struct {
 } hookloom_plugin_types_list_attribute_t;
 
 // One event, as one subscription sees it.
-// 
+//
 // There is no attempt number: what a plugin sees must not change between two attempts.
 typedef struct hookloom_plugin_types_event_t {
   // The event's id: a uuid (version 7) in its usual text form.
@@ -219,6 +263,10 @@ typedef struct {
   } val;
 } exports_hookloom_plugin_transform_result_verdict_failure_t;
 
+// Imported Functions from `hookloom:errors/report@1.0.0`
+// Ends the call with an error. The delivery waits for another version of the plugin. It does not return.
+extern void hookloom_errors_report_fail(hookloom_errors_report_error_t *error);
+
 // Imported Functions from `hookloom:plugin/log@1.0.0`
 // Write one line. A line is cut at 1 KiB, and a call keeps 16 KiB; what is over is counted and left out.
 extern void hookloom_plugin_log_write(hookloom_plugin_log_level_t level, plugin_string_t *message);
@@ -243,6 +291,18 @@ extern bool hookloom_plugin_history_previous(hookloom_plugin_history_event_t *re
 bool exports_hookloom_plugin_transform_transform(exports_hookloom_plugin_transform_event_t *event, exports_hookloom_plugin_transform_verdict_t *ret, exports_hookloom_plugin_transform_failure_t *err);
 
 // Helper Functions
+
+void plugin_option_u32_free(plugin_option_u32_t *ptr);
+
+void hookloom_errors_report_position_free(hookloom_errors_report_position_t *ptr);
+
+void hookloom_errors_report_option_position_free(hookloom_errors_report_option_position_t *ptr);
+
+void hookloom_errors_report_frame_free(hookloom_errors_report_frame_t *ptr);
+
+void hookloom_errors_report_list_frame_free(hookloom_errors_report_list_frame_t *ptr);
+
+void hookloom_errors_report_error_free(hookloom_errors_report_error_t *ptr);
 
 void plugin_option_string_free(plugin_option_string_t *ptr);
 

@@ -1,6 +1,7 @@
 /* {{name}}: wraps each event in an envelope of its own; with the config key `only`, drops every other event.
-   The types are in generated/plugin.h, made from the contract by `wit-bindgen c`. */
+   The types are in generated/plugin.h, made from the contract by `wit-bindgen c`. FAIL("…") ends the call with an error. */
 #include "../generated/plugin.h"
+#include "../sdk/hookloom.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,7 @@ bool exports_hookloom_plugin_transform_transform(event_t *event, verdict_t *verd
   /* The payload is JSON already, and names and ids of Agile CRM need no escaping. */
   size_t room = event->name.len + event->payload.len + event->entity_id.val.len * event->entity_id.is_some + 64;
   char *body = malloc(room);
+  if (body == NULL) FAIL("no memory for a body of %zu bytes", room);
   int length = snprintf(body, room, "{\"event\":\"%.*s\",\"id\":%s%.*s%s,\"payload\":%.*s}",
                         (int)event->name.len, (const char *)event->name.ptr,
                         event->entity_id.is_some ? "\"" : "null",

@@ -1,22 +1,17 @@
 """{{name}}: wraps each event in an envelope of its own; with the config key `only`, drops every other event.
 
-The types are in generated/wit_world, made from the contract at each build. Code outside of transform() runs once, at
-build time; imports stand at the top.
+What is at hand: sdk/hookloom.py. Code outside of transform() runs once, at build time; imports stand at the top.
 """
 
-import json
+import logging
 
-from wit_world import exports
-from wit_world.imports import config, log
-from wit_world.imports.types import Body_Text, Event, Outgoing, Reason, Verdict, Verdict_Drop, Verdict_Replace
+from hookloom import Event, Verdict, config, drop, replace
 
 
-class Transform(exports.Transform):
-    def transform(self, event: Event) -> Verdict:
-        only = config.get("only")
-        if only is not None and only != event.name:
-            return Verdict_Drop(Reason("unwanted", f"only {only} is wanted"))
-        log.write(log.Level.DEBUG, f"wrapping {event.name}")
-        body = json.dumps({"event": event.name, "id": event.entity_id, "payload": json.loads(event.payload)})
-        return Verdict_Replace([Outgoing(Body_Text(body), None, [], None, [])])
-        # A failure is raised: raise componentize_py_types.Err(Failure_InvalidEvent(Reason("no-email", "…")))
+def transform(event: Event) -> Verdict:
+    only = config.get("only")
+    if only is not None and only != event.name:
+        return drop("unwanted", f"only {only} is wanted")
+    logging.debug("wrapping %s", event.name)
+    # A failure is raised: raise invalid_event("no-email", "…")
+    return replace({"event": event.name, "id": event.entity_id, "payload": event.payload})

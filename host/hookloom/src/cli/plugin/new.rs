@@ -61,6 +61,15 @@ const SDK: [(&str, &str); 12] = sdk![
     "verdict.rs"
 ];
 
+/// World of a plugin that reports its errors.
+const ERRORS_WIT: &str = include_str!("../../../../../plugins/sdk/wit/errors.wit");
+
+/// Globals of scripts, which JavaScript and TypeScript plugins have, too.
+const PRELUDE: &str = include_str!("../../../../../plugins/script-engine/src/prelude.js");
+
+/// Beginning of the function in [`PRELUDE`], which is an expression there and a module in a plugin.
+const PRELUDE_FUNCTION: &str = "\n(native) => {";
+
 /// Section that `wit-bindgen c` generates from the contract: an object file, and so not text.
 const C_TYPE: &[u8] = include_bytes!("../../../../../plugins/templates/c/generated/plugin_component_type.o");
 
@@ -77,25 +86,40 @@ impl Language {
             Language::Js => vec![
                 ("package.json", template!("js/package.json")),
                 ("jsconfig.json", template!("js/jsconfig.json")),
-                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
+                ("sdk/hookloom.js", template!("js/sdk/hookloom.js")),
+                ("sdk/numbers.js", template!("js/sdk/numbers.js")),
+                ("sdk/stack.js", template!("js/sdk/stack.js")),
+                ("sdk/steady.sh", template!("js/sdk/steady.sh")),
+                ("sdk/globals.d.ts", template!("js/sdk/globals.d.ts")),
+                ("sdk/plugin.js", template!("js/sdk/plugin.js")),
                 ("src/plugin.js", template!("js/src/plugin.js")),
                 (BUILD_FILE, template!("js/hookloom-plugin.toml")),
             ],
             Language::Ts => vec![
                 ("package.json", template!("ts/package.json")),
                 ("tsconfig.json", template!("ts/tsconfig.json")),
-                ("hookloom.d.ts", template!("ts/hookloom.d.ts")),
+                ("sdk/hookloom.js", template!("js/sdk/hookloom.js")),
+                ("sdk/numbers.js", template!("js/sdk/numbers.js")),
+                ("sdk/stack.js", template!("js/sdk/stack.js")),
+                ("sdk/steady.sh", template!("js/sdk/steady.sh")),
+                ("sdk/globals.d.ts", template!("js/sdk/globals.d.ts")),
+                ("sdk/plugin.js", template!("ts/sdk/plugin.js")),
+                ("sdk/build.mjs", template!("ts/sdk/build.mjs")),
                 ("src/plugin.ts", template!("ts/src/plugin.ts")),
                 (BUILD_FILE, template!("ts/hookloom-plugin.toml")),
             ],
             Language::Python => vec![
                 ("requirements.txt", template!("python/requirements.txt")),
+                ("sdk/hookloom.py", template!("python/sdk/hookloom.py")),
+                ("sdk/entry.py", template!("python/sdk/entry.py")),
                 ("src/plugin.py", template!("python/src/plugin.py")),
                 (BUILD_FILE, template!("python/hookloom-plugin.toml")),
             ],
             Language::C => vec![
                 ("Makefile", template!("c/Makefile")),
                 ("src/plugin.c", template!("c/src/plugin.c")),
+                ("sdk/hookloom.h", template!("c/sdk/hookloom.h")),
+                ("sdk/hookloom.c", template!("c/sdk/hookloom.c")),
                 ("generated/plugin.c", template!("c/generated/plugin.c")),
                 ("generated/plugin.h", template!("c/generated/plugin.h")),
                 (BUILD_FILE, template!("c/hookloom-plugin.toml")),
@@ -129,8 +153,10 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         (".gitignore", template!("gitignore.txt")),
         ("event.json", template!("event.json")),
         ("golden/contact.json", template!("golden/contact.json")),
+        ("golden/digits.json", template!("golden/digits.json")),
         ("golden/unwanted.json", template!("golden/unwanted.json")),
-        ("wit/plugin.wit", WIT),
+        ("wit/errors.wit", ERRORS_WIT),
+        ("wit/deps/plugin.wit", WIT),
     ]);
     let (language, needs) = args.lang.words();
     for (path, text) in files {
@@ -138,10 +164,10 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         write(&folder.join(path), text.replace("{{language}}", language).replace("{{needs}}", needs).as_bytes())?;
     }
     match args.lang {
-        // In the repository, the contract is two folders above the sdk; here it is one.
+        // In the repository, the WIT files are in two folders; here they are in one.
         Language::Rust => {
             for (path, text) in SDK {
-                write(&folder.join(path), text.replace("path: \"../../wit\"", "path: \"../wit\"").as_bytes())?;
+                write(&folder.join(path), text.replace("[\"../../wit\", \"wit\"]", "\"../wit\"").as_bytes())?;
             }
         }
         Language::C => {
@@ -149,7 +175,10 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
             // The generated files of the contract are part of a C plugin, because not everybody has `wit-bindgen c`.
             write(&folder.join(".gitignore"), b"/*.wasm\n")?;
         }
-        _ => {}
+        Language::Js | Language::Ts => {
+            write(&folder.join("sdk/prelude.js"), prelude().as_bytes())?;
+        }
+        Language::Python => {}
     }
     if args.json {
         let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
@@ -159,6 +188,12 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     outln!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
     outln!("  hookloom plugin run --event event.json\n\nIt needs {}. README.md there has the rest.", needs);
     Ok(())
+}
+
+/// Returns the globals of scripts as a module, with messages about a plugin.
+fn prelude() -> String {
+    let module = PRELUDE.replace(PRELUDE_FUNCTION, &format!("\nexport default {}", &PRELUDE_FUNCTION[1..]));
+    module.replace("the script threw", "the plugin threw").replace("by a script", "by a plugin")
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
