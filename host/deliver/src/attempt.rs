@@ -81,7 +81,8 @@ impl AttemptRunner {
         let request = if subscription.settings.plugin.0.is_empty() {
             Ok(unchanged_request(&due.event, subscription))
         } else {
-            let judged = self.judge.clone().judge(due.event.clone(), subscription.clone()).await;
+            let judged =
+                self.judge.clone().judge(due.event.clone(), due.delivery().settled, subscription.clone()).await;
             let judgement = note_judgement(&mut attempt, judged);
             decide(judgement, &due.event, subscription, &mut attempt)
         };

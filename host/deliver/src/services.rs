@@ -7,6 +7,7 @@ use hookloom_egress::{Answer, ClientError, Clients, NotAnswered, Request};
 use hookloom_model::address::Egress;
 use hookloom_model::delivery::{NoAnswer, Timings};
 use hookloom_model::event::Event;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, TenantId};
 use hookloom_plugin::{Judged, Plugins};
 use std::sync::Arc;
@@ -14,8 +15,13 @@ use std::sync::Arc;
 /// Plugins of subscriptions.
 #[async_trait]
 pub trait Judge: Send + Sync {
-    /// Judges an event of a delivery with the subscription's plugins.
-    async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged;
+    /// Judges an event of a delivery with the subscription's plugins. `settled` are the events that the delivery stands for.
+    async fn judge(
+        self: Arc<Self>,
+        event: Arc<Event>,
+        settled: Option<SettledEvents>,
+        subscription: Arc<Subscription>,
+    ) -> Judged;
 
     /// Returns the sha256 of each version that the subscription needs and whose code is not compiled.
     fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>>;
@@ -26,8 +32,13 @@ pub trait Judge: Send + Sync {
 
 #[async_trait]
 impl Judge for Plugins {
-    async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
-        Plugins::judge(&self, event, subscription).await
+    async fn judge(
+        self: Arc<Self>,
+        event: Arc<Event>,
+        settled: Option<SettledEvents>,
+        subscription: Arc<Subscription>,
+    ) -> Judged {
+        Plugins::judge(&self, event, settled, subscription).await
     }
 
     fn missing_code(&self, subscription: &Subscription) -> Vec<Arc<str>> {

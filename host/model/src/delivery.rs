@@ -7,6 +7,7 @@ mod attempt;
 pub use crate::ids::DeliveryId;
 use crate::ids::{EventId, SubscriptionId, TenantId};
 use crate::limits::{REASON_BYTES_MAX, cut, shortened};
+use crate::settle::SettledEvents;
 pub use attempt::{Arm, Attempt, AttemptOutcome, Cost, JudgedStep, Timings, Verdict};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -27,16 +28,19 @@ pub enum DeliveryState {
     Dead,
     /// Cancelled by an operator, or the subscription was deleted.
     Cancelled,
+    /// Never attempted: a later event of the same contact or deal followed within the quiet time, and its delivery stands for this one.
+    Superseded,
 }
 
 impl DeliveryState {
     /// All states, in the order of their stored numbers.
-    pub const ALL: [DeliveryState; 5] = [
+    pub const ALL: [DeliveryState; 6] = [
         DeliveryState::Pending,
         DeliveryState::Delivered,
         DeliveryState::Dropped,
         DeliveryState::Dead,
         DeliveryState::Cancelled,
+        DeliveryState::Superseded,
     ];
 
     /// Returns the name of the state.
@@ -47,6 +51,7 @@ impl DeliveryState {
             DeliveryState::Dropped => "dropped",
             DeliveryState::Dead => "dead",
             DeliveryState::Cancelled => "cancelled",
+            DeliveryState::Superseded => "superseded",
         }
     }
 }
@@ -89,6 +94,10 @@ pub struct DueDelivery {
     pub attempts_in_budget: u32,
     /// Beginning of the delivery's age, in milliseconds since the epoch.
     pub age_from_ms: i64,
+    /// Events that the delivery stands for, if its subscription settled them.
+    pub settled: Option<SettledEvents>,
+    /// True if a later event may still supersede the delivery. Nothing is attempted before that has ended.
+    pub is_settling: bool,
 }
 
 /// Outcome of an attempt. Failures of the host itself are errors instead.

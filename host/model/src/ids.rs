@@ -145,6 +145,13 @@ fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+impl EventId {
+    /// Returns the time of acceptance, in milliseconds since the epoch, with which the id begins.
+    pub fn made_at_ms(self) -> i64 {
+        i64::try_from(time_in(self.0)).unwrap_or(i64::MAX)
+    }
+}
+
 impl DeliveryId {
     /// Returns the time of creation, in milliseconds since the epoch, with which the id begins.
     pub fn made_at_ms(self) -> i64 {

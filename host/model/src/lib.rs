@@ -10,7 +10,7 @@
 //!
 //! # Reading order
 //!
-//! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`filter`], [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with
+//! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`filter`], [`settle`], [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with
 //! [`retry`]; and the contents of a request, [`signature`] and [`headers`].
 
 pub mod access;
@@ -34,6 +34,7 @@ pub mod plural;
 pub mod retry;
 pub mod reuse;
 pub mod secret;
+pub mod settle;
 pub mod signature;
 pub mod subscription;
 pub mod target;

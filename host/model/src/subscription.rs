@@ -15,6 +15,7 @@ use crate::pauses::Pauses;
 use crate::retry::RetryPolicy;
 pub use crate::reuse::Reuse;
 pub use crate::secret::{Secret, check_secret_name};
+use crate::settle::Settle;
 use crate::signature::SigningKey;
 use crate::target::Target;
 use http::{HeaderName, HeaderValue};
@@ -114,6 +115,10 @@ pub struct Settings {
     /// may overtake each other. Applies to events that are accepted from then on.
     #[serde(default)]
     pub ordering: Option<Ordering>,
+    /// Quiet time of a contact or deal: its events that follow each other within it are delivered once, with the latest state. Absent:
+    /// each event is delivered. Applies to events that are accepted from then on.
+    #[serde(default)]
+    pub settle: Option<Settle>,
     /// Duration of nothing but failures after which the subscription is disabled, in seconds: up to 90 days. 0: never.
     #[serde(default = "default_disable_after_s")]
     pub disable_after_s: u64,
@@ -145,6 +150,7 @@ impl Settings {
             concurrency: default_concurrency(),
             rate_per_s: None,
             ordering: None,
+            settle: None,
             disable_after_s: default_disable_after_s(),
             traceparent: false,
         }

@@ -38,7 +38,7 @@ fn call(version: &Version, input: &PluginInput) -> Option<Duration> {
     let wall = Duration::from_millis(input.subscription.settings.limits.wall_ms);
     let call_input = CallInput { input, payload: input.event.text(), wall };
     let state = GuestState::new(&call_input, CallEnvironment::of(&call_input));
-    let event = convert::event(&input.event, call_input.payload, &input.subscription);
+    let event = convert::event(&input.event, call_input.payload, &input.subscription, None);
     let begun = clock::instant();
     let mut store = Store::new(version.plugin.engine(), state);
     store.set_max_component_handles(HANDLES_MAX);

@@ -163,7 +163,7 @@ impl Plugins {
                 comparison.skipped += 1;
                 continue;
             };
-            let input = self.plugin_input(event.clone(), subscription, reads_history).await?;
+            let input = self.plugin_input(event.clone(), None, subscription, reads_history).await?;
             let mut counted = comparison.clone();
             let all = move |code: Vec<Arc<Version>>| {
                 let mut answers = code.iter().map(|version| chain::call_alone(version, &input, &payload)).rev();
@@ -205,7 +205,7 @@ impl Plugins {
         }
         let mut before = subscription.clone();
         before.settings.change_calls(|chain, _, _| chain.0.truncate(place));
-        let input = self.plugin_input(event.clone(), Arc::new(before), true).await.ok()?;
+        let input = self.plugin_input(event.clone(), None, Arc::new(before), true).await.ok()?;
         match self.judge_with(input).await.judgement {
             Judgement::Pass => Some(event.text().to_owned()),
             Judgement::Replace(Outgoing { body, .. }) => String::from_utf8(body.to_vec()).ok(),

@@ -17,6 +17,7 @@ use hookloom_model::event::{Event, HANDED_ON_DEPTH_MAX, check_readable};
 use hookloom_model::headers::{HeaderAuthor, check_header};
 pub(super) use hookloom_model::limits::{REASON_BYTES_MAX, cut};
 use hookloom_model::plural::counted;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{LoadedSettings, Subscription};
 use http::HeaderValue;
 use serde::de::IgnoredAny;
@@ -25,7 +26,12 @@ use url::Url;
 pub(super) const REASON_CODE_BYTES_MAX: usize = 64;
 
 /// Converts an event for the plugin of a subscription.
-pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -> types::Event {
+pub(super) fn event(
+    event: &Event,
+    payload: &str,
+    subscription: &Subscription,
+    settled: Option<SettledEvents>,
+) -> types::Event {
     types::Event {
         id: event.id.to_string(),
         tenant: subscription.tenant.to_string(),
@@ -35,8 +41,15 @@ pub(super) fn event(event: &Event, payload: &str, subscription: &Subscription) -
         entity_id: event.entity_id.clone(),
         received_at: event.received_at_ms.unsigned_abs(),
         payload: payload.to_owned(),
-        attributes: Vec::new(),
+        attributes: settled.map(settled_attributes).unwrap_or_default(),
     }
+}
+
+/// Returns the attributes of a delivery that stands for several events: their number, and the time at which the first was accepted, in
+/// milliseconds since the epoch.
+fn settled_attributes(settled: SettledEvents) -> Vec<types::Attribute> {
+    let pairs = [("settled-events", settled.count.to_string()), ("settled-since", settled.since_ms().to_string())];
+    pairs.map(|(name, value)| types::Attribute { name: name.to_owned(), value }).into()
 }
 
 /// Validates and converts the answer of a plugin.
@@ -193,6 +206,7 @@ fn reason(reason: types::Reason) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hookloom_model::event::EventId;
     use hookloom_model::subscription::{CallSettings, Secret, TenantId};
     use std::collections::BTreeMap;
 
@@ -214,6 +228,15 @@ mod tests {
         let result = no_secret_in(outgoing, &subscription).map(drop);
         assert_eq!(result.is_ok(), sent, "{result:?}");
         assert!(result.err().unwrap_or_default().find(SECRET).is_none(), "the refusal tells it");
+    }
+
+    #[test]
+    fn a_plugin_sees_how_many_events_a_delivery_stands_for() {
+        let first: EventId = "01900000-0400-7000-8000-000000000000".parse().map(EventId).expect("an id");
+        let attributes = settled_attributes(SettledEvents { count: 3, first });
+        let pairs: Vec<_> = attributes.iter().map(|one| (&*one.name, &*one.value)).collect();
+        assert_eq!(pairs, [("settled-events", "3"), ("settled-since", &*first.made_at_ms().to_string())]);
+        assert_eq!(first.made_at_ms(), 0x0190_0000_0400);
     }
 
     #[test]

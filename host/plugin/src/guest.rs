@@ -269,7 +269,7 @@ impl secrets::Host for GuestState {
 impl history::Host for GuestState {
     fn previous(&mut self) -> wasmtime::Result<Option<types::Event>> {
         let PluginInput { previous, subscription, .. } = &self.input;
-        Ok(previous.as_ref().map(|previous| convert::event(previous, previous.text(), subscription)))
+        Ok(previous.as_ref().map(|previous| convert::event(previous, previous.text(), subscription, None)))
     }
 }
 

@@ -18,6 +18,7 @@ use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::Arm;
 use hookloom_model::event::Event;
 use hookloom_model::limits::Limits;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, TenantId};
 use hookloom_store::StoreError;
 use hookloom_telemetry as telemetry;
@@ -31,14 +32,20 @@ enum Metrics {
 }
 
 impl Plugins {
-    /// Judges an event of a delivery with the subscription's plugins. Looks up the previous event if a plugin imports it.
-    pub async fn judge(self: &Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+    /// Judges an event of a delivery with the subscription's plugins. Looks up the previous event if a plugin imports it: the one before
+    /// those that the delivery stands for.
+    pub async fn judge(
+        self: &Arc<Self>,
+        event: Arc<Event>,
+        settled: Option<SettledEvents>,
+        subscription: Arc<Subscription>,
+    ) -> Judged {
         let steps = match self.plan(&event, &subscription).await {
             Ok(steps) => steps,
             Err(missing) => return missing,
         };
         let reads_history = steps.iter().any(PlannedStep::reads_history);
-        match self.plugin_input(event, subscription, reads_history).await {
+        match self.plugin_input(event, settled, subscription, reads_history).await {
             Ok(input) => self.call_chain(steps, input, Metrics::Count).await,
             Err(error) => {
                 tracing::error!(error = %hookloom_model::describe(&error), "the previous event of an entity could not be read");
@@ -101,14 +108,15 @@ impl Plugins {
     pub(super) async fn plugin_input(
         &self,
         event: Arc<Event>,
+        settled: Option<SettledEvents>,
         subscription: Arc<Subscription>,
         reads_history: bool,
     ) -> Result<PluginInput, StoreError> {
         let previous =
-            if reads_history { self.store.previous(subscription.tenant.clone(), &event).await? } else { None };
+            if reads_history { self.store.history(&subscription.tenant, &event, settled).await? } else { None };
         // Earlier versions of this host accepted events that plugins cannot read. A later event must not fail because of one.
         let previous = previous.filter(|previous| previous.is_readable());
-        Ok(PluginInput { previous, ..PluginInput::new(event, self.bounded(subscription)) })
+        Ok(PluginInput { previous, settled, ..PluginInput::new(event, self.bounded(subscription)) })
     }
 
     /// Returns the maximum limits of a tenant's plugins: the host's maxima, lowered by those of the tenant.

@@ -12,6 +12,7 @@ use super::config_reads::ConfigReads;
 use bytes::Bytes;
 use hookloom_model::delivery::{Arm, Cost, JudgedStep, Reason, Verdict};
 use hookloom_model::event::Event;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::Subscription;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub struct PluginInput {
     pub event: Arc<Event>,
     /// Previous event of the same entity. None unless a plugin of the chain reads it.
     pub previous: Option<Arc<Event>>,
+    /// Events that the delivery stands for, if the subscription settled them.
+    pub settled: Option<SettledEvents>,
     /// Subscription with the config, secrets and limits of the call.
     pub subscription: Arc<Subscription>,
     /// Collector of the config keys that plugins read. None: they are not collected.
@@ -36,7 +39,7 @@ pub struct PluginInput {
 impl PluginInput {
     /// Creates an input without a previous event.
     pub fn new(event: Arc<Event>, subscription: Arc<Subscription>) -> Self {
-        PluginInput { event, previous: None, subscription, config_reads: None }
+        PluginInput { event, previous: None, settled: None, subscription, config_reads: None }
     }
 }
 

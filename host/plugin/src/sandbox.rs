@@ -99,8 +99,8 @@ impl Instance {
     }
 
     fn transform(mut self, timer: CallTimer, call_input: &CallInput<'_>) -> CallResult {
-        let PluginInput { event, subscription, .. } = call_input.input;
-        let event = convert::event(event, call_input.payload, subscription);
+        let PluginInput { event, subscription, settled, .. } = call_input.input;
+        let event = convert::event(event, call_input.payload, subscription, *settled);
         let answer = self.plugin.hookloom_plugin_transform().call_transform(&mut self.store, &event);
         let earlier_calls = self.calls;
         self.calls += 1;

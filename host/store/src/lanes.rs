@@ -3,6 +3,7 @@
 //! # Guarantees
 //! - An outcome that is recorded is durable when the function returns, and its claim has ended.
 //! - The outcome of a claim is dropped if another host has taken over since the claim was made: that host decides about the delivery.
+//! - A delivery that settles is claimed only when its settling has ended in the database: from then on, it is never superseded.
 //! - An outcome that is not recorded leaves the claim to the caller, who can try again.
 
 use crate::activity::AttemptUnderWay;
@@ -15,6 +16,7 @@ use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{DueDelivery, Reason};
 use hookloom_model::event::Event;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +80,8 @@ impl Store {
         self.state.activity.begin()
     }
 
-    /// Claims at most `limit` due deliveries of a lane, earliest due time first. Deliveries that have a claim are left out.
+    /// Claims at most `limit` due deliveries of a lane, earliest due time first. Deliveries that have a claim are left out, and so are
+    /// those that are superseded meanwhile.
     pub async fn claim_due(
         &self,
         subscription: &Subscription,
@@ -98,7 +101,23 @@ impl Store {
             limit,
         };
         let claims = Arc::new(self.state.claims.begin_page(subscription.id));
-        Ok(ClaimedPage::of(self.backend.due(lane, claims.clone()).await?, &claims))
+        let page = ClaimedPage::of(self.backend.due(lane, claims.clone()).await?, &claims);
+        self.end_settling(subscription, page).await
+    }
+
+    /// Ends the settling of the deliveries of a page. Those that were superseded since it was read leave the page.
+    async fn end_settling(
+        &self,
+        subscription: &Subscription,
+        mut page: ClaimedPage,
+    ) -> Result<ClaimedPage, StoreError> {
+        let settling = page.due.iter().filter(|due| due.delivery().is_settling);
+        let settling: Vec<_> = settling.map(|due| (due.delivery().id, due.event.clone())).collect();
+        if !settling.is_empty() {
+            let ended = self.backend.end_settling(subscription, settling).await?;
+            page.due.retain(|due| !due.delivery().is_settling || ended.contains(&due.delivery().id));
+        }
+        Ok(page)
     }
 
     /// Records an attempt, updates its delivery, disables the subscription if required, and ends the claim. Durable when it returns.
@@ -129,6 +148,23 @@ impl Store {
             return Ok(());
         }
         Unfinished::unless(self.backend.give_up(claim.delivery(), reason).await, claim)
+    }
+
+    /// Returns the event of the same entity before those that a delivery stands for: the last one whose state its receiver may have seen.
+    /// None: there was none, or it has been pruned.
+    pub async fn history(
+        &self,
+        tenant: &TenantId,
+        event: &Event,
+        settled: Option<SettledEvents>,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        match settled {
+            Some(SettledEvents { first, .. }) if first != event.id => {
+                let first = Event { id: first, ..event.clone() };
+                self.previous(tenant.clone(), &first).await
+            }
+            _ => self.previous(tenant.clone(), event).await,
+        }
     }
 
     delegate! {

@@ -60,6 +60,7 @@ pub mod postgres;
 mod reads;
 mod retention;
 mod sealed_secrets;
+mod settling;
 pub mod sqlite;
 mod state_change;
 mod store_event;

@@ -74,6 +74,17 @@ impl EventReceivers {
         }
     }
 
+    /// Returns those of the subscriptions that settle their events.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) fn settling(&self) -> impl Iterator<Item = SubscriptionId> {
+        let (all, some) = match self {
+            EventReceivers::All(subscriptions) => (&subscriptions[..], &[][..]),
+            EventReceivers::Some(candidates) => (&[][..], &candidates[..]),
+        };
+        let subscriptions = all.iter().chain(some.iter().map(|candidate| &candidate.subscription));
+        subscriptions.filter(|one| one.settings.settle.is_some()).map(|one| one.id)
+    }
+
     /// Returns true if the outcome depends on the event before.
     pub(crate) fn needs_previous(&self) -> bool {
         match self {

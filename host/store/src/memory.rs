@@ -24,6 +24,7 @@ mod lanes;
 mod machine;
 mod operator_actions;
 mod plugins;
+mod settling;
 mod share;
 mod sorted_table;
 mod subscriptions;

@@ -1,5 +1,7 @@
 //! Key that orders the deliveries of one entity.
 
+#[cfg(any(test, feature = "postgres"))]
+use crate::new_event::NewEvent;
 use hookloom_model::event::Event;
 use sha2::{Digest as _, Sha256};
 
@@ -11,6 +13,12 @@ pub(crate) struct OrderKey(pub(crate) [u8; 16]);
 impl OrderKey {
     /// Returns the key of an event's entity. None: the event has no entity.
     pub(crate) fn of_event(event: &Event) -> Option<Self> {
+        event.entity_id.as_deref().map(|entity_id| OrderKey::of(event.module.as_str(), entity_id))
+    }
+
+    /// Returns the key of a new event's entity. None: the event has no entity.
+    #[cfg(any(test, feature = "postgres"))]
+    pub(crate) fn of_new(event: &NewEvent) -> Option<Self> {
         event.entity_id.as_deref().map(|entity_id| OrderKey::of(event.module.as_str(), entity_id))
     }
 

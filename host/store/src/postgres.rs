@@ -62,6 +62,8 @@ mod rollouts;
 mod rows;
 mod schema;
 mod sessions;
+mod settling;
+mod settling_lock;
 mod share;
 mod sql_param;
 mod subscription_state;

@@ -307,9 +307,10 @@ impl Host {
     pub(crate) async fn ledger(&self) -> Value {
         let ledger = self.get("./ledger").await;
         let count = |name: &str| ledger[name].as_u64().unwrap();
-        let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+        let ended: u64 =
+            ["delivered", "dropped", "dead", "cancelled", "superseded", "pending"].iter().map(|name| count(name)).sum();
         let pruned = &ledger["pruned"];
-        let states = ["delivered", "dropped", "dead", "cancelled"];
+        let states = ["delivered", "dropped", "dead", "cancelled", "superseded"];
         let ended = ended + states.iter().map(|name| pruned[name].as_u64().unwrap()).sum::<u64>();
         let promised = count("fan_out") + count("replayed") + count("tests");
         assert_eq!(promised, ended, "the ledger does not balance: {ledger}");

@@ -8,6 +8,7 @@ use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryState, Reason};
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::ids::PluginName;
+use hookloom_model::settle::{Settle, SettleKeep};
 use hookloom_model::signature::{SigningKey, SigningSecret};
 use hookloom_model::subscription::{
     LoadedSettings, Ordering, Settings, Subscription, SubscriptionId, SubscriptionState, TenantId,
@@ -45,6 +46,7 @@ pub(crate) fn settings(of: &NewSubscriber) -> NewSubscription {
         attempts => Ordering::SkipAfter { attempts },
     });
     settings.retry.schedule_s.clone_from(&of.schedule_s);
+    settings.settle = of.settle_s.map(|[quiet_s, max_wait_s]| Settle { quiet_s, max_wait_s, keep: SettleKeep::Last });
     settings.retry.age_max_s = 3_600;
     settings.timeout_ms = 2_000;
     let settings = LoadedSettings::new(settings, BTreeMap::new()).expect("a URL");
@@ -373,7 +375,7 @@ async fn in_bulk(world: &World, store: &Store, pick: usize, action: &Action) -> 
     let answer = match action {
         Action::Redrive { .. } => {
             world.with(|state| state.disordered.insert(of.id));
-            let states = vec![DeliveryState::Dead, DeliveryState::Cancelled];
+            let states = vec![DeliveryState::Dead, DeliveryState::Cancelled, DeliveryState::Superseded];
             store.redrive(actor(), &of, states, span).await.map(|count| format!("{count} deliveries"))
         }
         Action::Replay { .. } => store.replay(actor(), &of, span).await.map(|count| format!("{count} deliveries")),

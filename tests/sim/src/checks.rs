@@ -2,10 +2,11 @@
 
 use crate::world::{Ended, LaneTerm, Seen, UnderWay, World, WorldState, short};
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{AttemptOutcome, DeliveryKind, DeliveryState};
+use hookloom_model::delivery::{AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::subscription::{Ordering, Subscription, SubscriptionId, SubscriptionState, TenantId};
 use hookloom_store::Ledger;
 use hookloom_store::memory::{MemberView, StoredView};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Number of failures in a row after which the circuit breaker is open, and the time for which it is at least.
@@ -131,6 +132,9 @@ fn of_stored(
     if stored.state == DeliveryState::Delivered {
         return Some("a delivery is attempted that is delivered".to_owned());
     }
+    if stored.state == DeliveryState::Superseded || stored.is_settling {
+        return Some("a delivery is attempted that is superseded, or may be".to_owned());
+    }
     if let Some(what) = schedule(world, subscription, seen, stored, now) {
         return Some(what);
     }
@@ -209,10 +213,11 @@ fn order(world: &World, subscription: &Subscription, seen: &Seen, stored: &Store
 /// Checks the conservation law of a tenant.
 pub(crate) fn law(world: &World, tenant: &TenantId) {
     let Some(ledger) = world.disk.ledger(tenant) else { return };
-    let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, pending, pruned, .. } = ledger;
+    let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, superseded, pending, pruned, .. } =
+        ledger;
     let promised = fan_out + replayed + tests;
-    let pruned = pruned.delivered + pruned.dropped + pruned.dead + pruned.cancelled;
-    let found = delivered + dropped + dead + cancelled + pending + pruned;
+    let pruned = pruned.delivered + pruned.dropped + pruned.dead + pruned.cancelled + pruned.superseded;
+    let found = delivered + dropped + dead + cancelled + superseded + pending + pruned;
     if promised != found {
         world.violate(format!("{promised} deliveries were promised to {tenant}, and {found} are there: {ledger:?}"));
     }
@@ -222,6 +227,7 @@ pub(crate) fn law(world: &World, tenant: &TenantId) {
 pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
     for tenant in tenants {
         law(world, tenant);
+        bursts(world, tenant);
         for stored in world.disk.deliveries(tenant) {
             let taken = world.with(|state| state.taken.contains(&stored.id));
             if stored.state == DeliveryState::Delivered && !taken {
@@ -255,6 +261,42 @@ pub(crate) fn at_the_end(world: &World, tenants: &[TenantId]) {
     accounted(world, tenants);
 }
 
+/// Checks the bursts of a tenant: no receiver has seen a superseded delivery, and what stands for others stands for all of them.
+fn bursts(world: &World, tenant: &TenantId) {
+    let all = world.disk.deliveries(tenant);
+    let by_id: HashMap<DeliveryId, &StoredView> = all.iter().map(|stored| (stored.id, stored)).collect();
+    let mut events: HashMap<DeliveryId, u64> = HashMap::new();
+    for stored in all.iter().filter(|stored| stored.state == DeliveryState::Superseded) {
+        let (requests, is_disordered) = world.with(|state| {
+            (state.requests_of.get(&stored.id).copied(), state.disordered.contains(&stored.subscription))
+        });
+        if requests.is_some() && !is_disordered {
+            world.violate(format!("{} is superseded, and was attempted", short(stored.id)));
+        }
+        let mut survivor = stored;
+        while let Some(next) = survivor.superseded_by.and_then(|id| by_id.get(&id)) {
+            survivor = next;
+        }
+        if survivor.state == DeliveryState::Superseded && !world.disk.was_pruned(tenant) {
+            world.violate(format!("{} is superseded, and nothing stands for it", short(stored.id)));
+        }
+        *events.entry(survivor.id).or_default() += 1;
+    }
+    let is_exact = |stored: &StoredView| {
+        !world.disk.was_pruned(tenant) && !world.with(|state| state.disordered.contains(&stored.subscription))
+    };
+    for stored in all.iter().filter(|stored| stored.state != DeliveryState::Superseded && is_exact(stored)) {
+        let found = events.get(&stored.id).copied().unwrap_or_default() + 1;
+        let expected = stored.settled.map_or(1, |settled| settled.count);
+        if expected > 1 {
+            world.note(format!("{} stands for {expected} events", short(stored.id)));
+        }
+        if found != expected {
+            world.violate(format!("{} stands for {expected} events, and {found} are there", short(stored.id)));
+        }
+    }
+}
+
 /// Checks that the ledgers have all that was accepted, and no more than senders can have sent.
 fn accounted(world: &World, tenants: &[TenantId]) {
     let known: usize = world.with(|state| state.promises.iter().map(|promise| promise.deliveries).sum());
@@ -273,7 +315,6 @@ fn accounted(world: &World, tenants: &[TenantId]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookloom_model::delivery::DeliveryId;
 
     fn pending(attempts_in_budget: u32, last_outcome: Option<AttemptOutcome>) -> StoredView {
         let id = "01900000-0000-7000-8000-000000000000";
@@ -285,6 +326,9 @@ mod tests {
             awaiting_plugin: false,
             due_at_ms: 0,
             attempts_in_budget,
+            settled: None,
+            is_settling: false,
+            superseded_by: None,
             last_outcome,
         }
     }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use hookloom_deliver::Judge;
 use hookloom_model::delivery::{Arm, Cost, JudgedStep, Reason};
 use hookloom_model::event::Event;
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, TenantId};
 use hookloom_plugin::{Judged, Judgement, PluginFault};
 use std::sync::Arc;
@@ -19,7 +20,12 @@ pub(crate) struct SimJudge {
 
 #[async_trait]
 impl Judge for SimJudge {
-    async fn judge(self: Arc<Self>, event: Arc<Event>, subscription: Arc<Subscription>) -> Judged {
+    async fn judge(
+        self: Arc<Self>,
+        event: Arc<Event>,
+        _: Option<SettledEvents>,
+        subscription: Arc<Subscription>,
+    ) -> Judged {
         let SimJudge { world, host } = &*self;
         tokio::time::sleep(world.latency(Duration::from_millis(20))).await;
         let sha256 = world.with(|state| state.installed.get(&(*host, subscription.tenant.clone())).cloned());

@@ -144,6 +144,8 @@ mod tests {
                 "Lies",
                 "Throttles",
                 "Answers(410)",
+                " stands for 2 events",
+                " stands for 3 events",
             ],
         );
     }
@@ -163,6 +165,7 @@ mod tests {
                 "from host 2",
                 "host 1 owns ",
                 "is to be at Some(",
+                " stands for 2 events",
                 "the answer of the database was lost",
                 "repeated: true",
             ],

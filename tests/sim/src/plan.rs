@@ -105,6 +105,8 @@ pub(crate) struct NewSubscriber {
     /// None: no order. 0: blocks. Otherwise: the number of attempts after which later events go on.
     pub(crate) order: Option<u32>,
     pub(crate) schedule_s: Vec<u64>,
+    /// Quiet time and longest wait, in seconds.
+    pub(crate) settle_s: Option<[u32; 2]>,
 }
 
 /// Something that happens. Numbers select one of the things that exist by then.
@@ -317,6 +319,7 @@ fn subscriber(random: &mut ChaCha12Rng) -> NewSubscriber {
         rate_per_s: random.random_bool(0.2).then_some(3),
         order,
         schedule_s,
+        settle_s: random.random_bool(0.3).then(|| [random.random_range(1..6), random.random_range(6..20)]),
     }
 }
 

@@ -115,7 +115,8 @@ async fn run(app: &App, key: &str) -> Result<Vec<String>, Failure> {
     }
     let ledger = host.get(&default_tenant("ledger")).await?;
     let count = |name: &str| ledger[name].as_u64().unwrap_or(u64::MAX);
-    let ended: u64 = ["delivered", "dropped", "dead", "cancelled", "pending"].iter().map(|name| count(name)).sum();
+    let ended: u64 =
+        ["delivered", "dropped", "dead", "cancelled", "superseded", "pending"].iter().map(|name| count(name)).sum();
     if count("fan_out") != ended {
         faults.push(format!("the ledger does not balance: {ledger}"));
     }

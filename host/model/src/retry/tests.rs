@@ -130,6 +130,8 @@ fn a_waiting_delivery_is_too_old_at_its_limit() {
     let policy = RetryPolicy { age_max_s: 10, ..RetryPolicy::default() };
     fn delivery(kind: DeliveryKind) -> DueDelivery {
         DueDelivery {
+            settled: None,
+            is_settling: false,
             id: crate::ids::DeliveryId::new(),
             tenant: crate::ids::TenantId("t".into()),
             event: crate::ids::EventId::new(),

@@ -18,6 +18,7 @@ use hookloom_model::filter::Filter;
 use hookloom_model::inspector::BinSettings;
 use hookloom_model::limits::Limits;
 use hookloom_model::retry::RetryPolicy;
+use hookloom_model::settle::Settle;
 use hookloom_model::signature::SigningKey;
 use hookloom_model::subscription::{
     OnPluginFault, Ordering, Reuse, Settings, Subscription, SubscriptionState, Tenant, TenantId, Transport,
@@ -212,6 +213,7 @@ struct SettingsAudit<'a> {
     concurrency: u32,
     rate_per_s: Option<u32>,
     ordering: Option<Ordering>,
+    settle: Option<Settle>,
     disable_after_s: u64,
     traceparent: bool,
 }
@@ -238,6 +240,7 @@ impl<'a> SettingsAudit<'a> {
             concurrency,
             rate_per_s,
             ordering,
+            settle,
             disable_after_s,
             traceparent,
         } = settings;
@@ -261,6 +264,7 @@ impl<'a> SettingsAudit<'a> {
             concurrency: *concurrency,
             rate_per_s: *rate_per_s,
             ordering: *ordering,
+            settle: *settle,
             disable_after_s: *disable_after_s,
             traceparent: *traceparent,
         }

@@ -9,6 +9,7 @@ use crate::backend::operator_actions::Span;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
 use hookloom_model::event::{Event, EventId, Module};
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -40,6 +41,12 @@ pub struct DeliveryView {
     pub created_at_ms: i64,
     /// Time of the last change, in milliseconds since the epoch.
     pub updated_at_ms: i64,
+    /// Events that the delivery stands for, if its subscription settled them.
+    pub settled: Option<SettledEvents>,
+    /// True if the delivery is pending and a later event of its contact or deal may supersede it.
+    pub is_settling: bool,
+    /// Delivery that supersedes this one.
+    pub superseded_by: Option<DeliveryId>,
 }
 
 /// Event for display.
@@ -130,10 +137,13 @@ pub struct Pruned {
     pub dead: u64,
     /// Cancelled by an operator.
     pub cancelled: u64,
+    /// Superseded by a later delivery of the same contact or deal.
+    #[serde(default)]
+    pub superseded: u64,
 }
 
-/// Numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` + `pending` +
-/// the same states of `pruned`.
+/// Numbers of the conservation law: `fan_out` + `replayed` + `tests` = `delivered` + `dropped` + `dead` + `cancelled` + `superseded` +
+/// `pending` + the same states of `pruned`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ledger {
     /// Stored events.
@@ -154,6 +164,9 @@ pub struct Ledger {
     pub dead: u64,
     /// Cancelled by an operator.
     pub cancelled: u64,
+    /// Superseded by a later delivery of the same contact or deal.
+    #[serde(default)]
+    pub superseded: u64,
     /// Not ended.
     pub pending: u64,
     /// Numbers of the pruned deliveries.

@@ -4,16 +4,18 @@
 //! - A page has only deliveries that are pending, due and free: see [`ClaimPage::is_free`].
 //! - An outcome changes its delivery once, even if it is recorded again because the answer to the first call was lost.
 //! - A delivery that ended meanwhile keeps its state, and the attempt is added to it.
+//! - A delivery whose settling has ended is never superseded, at no host.
 
 use crate::StoreError;
 use crate::claims::ClaimPage;
 use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::{Attempt, DeliveryState, DueDelivery, Reason};
+use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
 use hookloom_model::event::Event;
 use hookloom_model::pauses::Pauses;
 use hookloom_model::retry::Next;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Attempt class of due deliveries. A lane reads the classes separately, so that a backlog of one does not delay the other.
@@ -113,6 +115,14 @@ impl AttemptRecord {
 pub trait LaneBackend: Send + Sync {
     /// Reads at most `limit` due deliveries of a lane that are free, earliest due time first.
     async fn due(&self, lane: LaneRead, page: Arc<ClaimPage>) -> Result<DuePage, StoreError>;
+
+    /// Ends the settling of claimed deliveries of a subscription, each with its event, before they are attempted. Returns those of them
+    /// that are settling no more and were not superseded meanwhile. Durable when it returns.
+    async fn end_settling(
+        &self,
+        subscription: &Subscription,
+        deliveries: Vec<(DeliveryId, Arc<Event>)>,
+    ) -> Result<HashSet<DeliveryId>, StoreError>;
 }
 
 /// Outcomes of attempts.

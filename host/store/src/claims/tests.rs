@@ -66,6 +66,8 @@ impl ClaimsModel {
             attempts_made,
             attempts_in_budget: attempts_made,
             age_from_ms: 0,
+            settled: None,
+            is_settling: false,
         }
     }
 

@@ -230,10 +230,13 @@ impl TestStore {
     /// Returns the ledger, whose law holds.
     pub(super) async fn lawful_ledger(&self) -> Ledger {
         let ledger = self.ledger(tenant()).await.expect("a ledger");
-        let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, pending, pruned, .. } = ledger;
-        let Pruned { events: _, delivered: d, dropped: r, dead: e, cancelled: c } = pruned;
+        let Ledger {
+            fan_out, replayed, tests, delivered, dropped, dead, cancelled, superseded, pending, pruned, ..
+        } = ledger;
+        let Pruned { events: _, delivered: d, dropped: r, dead: e, cancelled: c, superseded: s } = pruned;
         let promised = fan_out + replayed + tests;
-        assert_eq!(promised, delivered + dropped + dead + cancelled + pending + d + r + e + c, "{ledger:?}");
+        let ended = delivered + dropped + dead + cancelled + superseded;
+        assert_eq!(promised, ended + pending + d + r + e + c + s, "{ledger:?}");
         let counted: u64 = self.seam().pending(&tenant()).values().sum();
         assert_eq!(pending, counted, "the number of pending deliveries without a query");
         ledger

@@ -193,6 +193,9 @@ fn view(id: DeliveryId, row: &StoredDelivery) -> DeliveryView {
         reason: row.reason.clone(),
         created_at_ms: row.created_at_ms,
         updated_at_ms: row.updated_at_ms,
+        settled: row.settled,
+        is_settling: row.state == DeliveryState::Pending && row.settling.is_some(),
+        superseded_by: row.superseded_by,
     }
 }
 
@@ -297,6 +300,7 @@ pub(super) fn ledger(tables: &MemoryTables, tenant: &TenantId) -> Ledger {
             DeliveryState::Dropped => &mut ledger.dropped,
             DeliveryState::Dead => &mut ledger.dead,
             DeliveryState::Cancelled => &mut ledger.cancelled,
+            DeliveryState::Superseded => &mut ledger.superseded,
         };
         *count += 1;
     }

@@ -2,7 +2,7 @@
 
 use super::deliveries::previous_of;
 use super::tables::{AnswerRow, FanOutRow, MemoryTables, StoredDelivery, StoredEvent};
-use super::{Memory, share};
+use super::{Memory, settling, share};
 use crate::StoreError;
 use crate::audit::AuditAction;
 use crate::backend::intake::{
@@ -175,10 +175,15 @@ fn write_usual_delivery(
     subscription: &Subscription,
     new_deliveries: &mut NewDeliveries,
 ) {
-    let new = NewDelivery::usual(event, subscription, claims, new_deliveries);
+    let mut new = NewDelivery::usual(event, subscription, claims, new_deliveries);
+    let superseded_by = settling::supersede(tables, &mut new);
     let is_ordered = subscription.settings.ordering.is_some();
     let entity_id = event.entity_id.clone().filter(|_| is_ordered);
+    let key = (new.delivery.tenant.clone(), new.delivery.id);
     write_delivery(tables, new, entity_id.map(|entity_id| (event.module.as_str(), entity_id)));
+    if let Some(by) = superseded_by {
+        settling::end_superseded(tables, &key, by);
+    }
 }
 
 /// Adds a pending delivery.
@@ -187,7 +192,7 @@ pub(super) fn write_delivery(
     new: NewDelivery,
     order_key: Option<(&'static str, String)>,
 ) -> DeliveryId {
-    let NewDelivery { delivery, due_at_ms } = new;
+    let NewDelivery { delivery, due_at_ms, settling } = new;
     let row = StoredDelivery {
         event: delivery.event,
         subscription: delivery.subscription,
@@ -202,6 +207,9 @@ pub(super) fn write_delivery(
         age_from_ms: delivery.age_from_ms,
         created_at_ms: delivery.age_from_ms,
         updated_at_ms: delivery.age_from_ms,
+        settling,
+        settled: delivery.settled,
+        superseded_by: None,
     };
     tables.deliveries.insert_mut((delivery.tenant, delivery.id), row);
     delivery.id

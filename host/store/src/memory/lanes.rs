@@ -2,6 +2,7 @@
 
 use super::Memory;
 use super::deliveries::previous_of;
+use super::settling::end_settling;
 use super::tables::{MemoryTables, StoredDelivery};
 use crate::StoreError;
 use crate::backend::lanes::{
@@ -13,15 +14,27 @@ use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Arm, Attempt, DeliveryId, DeliveryState, DueDelivery, Reason};
 use hookloom_model::event::Event;
-use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::subscription::{Subscription, SubscriptionId, TenantId};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 #[async_trait]
 impl LaneBackend for Memory {
     async fn due(&self, lane: LaneRead, page: Arc<ClaimPage>) -> Result<DuePage, StoreError> {
         self.read(|tables| due_page(tables, &lane, &page)).await
+    }
+
+    async fn end_settling(
+        &self,
+        subscription: &Subscription,
+        deliveries: Vec<(DeliveryId, Arc<Event>)>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let write = |tables: &mut MemoryTables| {
+            let keys = deliveries.iter().map(|(id, _)| (subscription.tenant.clone(), *id));
+            Ok(keys.filter(|key| end_settling(tables, key)).map(|(_, id)| id).collect())
+        };
+        self.write(write, |_, _| {}).await
     }
 }
 
@@ -136,6 +149,8 @@ fn due_page(tables: &MemoryTables, lane: &LaneRead, claims: &ClaimPage) -> Resul
             attempts_made: row.attempts_made,
             attempts_in_budget: row.budget_spent,
             age_from_ms: pauses.shift(row.age_from_ms),
+            settled: row.settled,
+            is_settling: row.settling.is_some(),
         };
         page.due.push((delivery, event.event.clone()));
     }

@@ -172,6 +172,7 @@ impl Memory {
         if row.state != DeliveryState::Pending {
             begin_again(row, now_ms);
         }
+        row.settling = None;
         row.due_at_ms = now_ms;
         row.awaiting_plugin = false;
         row.updated_at_ms = now_ms;
@@ -182,6 +183,8 @@ impl Memory {
 /// Makes an ended delivery pending, with a new budget of attempts and a new age.
 fn begin_again(row: &mut StoredDelivery, now_ms: i64) {
     row.state = DeliveryState::Pending;
+    row.settling = None;
+    row.superseded_by = None;
     row.budget_spent = 0;
     row.age_from_ms = now_ms;
 }

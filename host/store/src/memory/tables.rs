@@ -10,6 +10,7 @@ use crate::backend::intake::Accepted;
 use crate::backend::plugins::{PluginVersion, StoredPlugin};
 use crate::backend::rollouts::{Quarantine, StoredRollout};
 use crate::catalog::Catalog;
+use crate::settling::Settling;
 use bytes::Bytes;
 use hookloom_model::access::{ApiKey, IntakeToken, Session};
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
@@ -17,6 +18,7 @@ use hookloom_model::event::{Event, EventId};
 use hookloom_model::figures::Figures;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinRequest};
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -134,6 +136,10 @@ pub(super) struct StoredDelivery {
     pub(super) age_from_ms: i64,
     pub(super) created_at_ms: i64,
     pub(super) updated_at_ms: i64,
+    /// None: no other delivery supersedes it (any more).
+    pub(super) settling: Option<Settling>,
+    pub(super) settled: Option<SettledEvents>,
+    pub(super) superseded_by: Option<DeliveryId>,
 }
 
 /// Row of an idempotency key.

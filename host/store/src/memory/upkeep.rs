@@ -231,6 +231,7 @@ fn prune_one(tables: &mut MemoryTables, tenant: &TenantId, row: &StoredEvent) {
             DeliveryState::Dropped => ledger.pruned.dropped += 1,
             DeliveryState::Dead => ledger.pruned.dead += 1,
             DeliveryState::Cancelled => ledger.pruned.cancelled += 1,
+            DeliveryState::Superseded => ledger.pruned.superseded += 1,
         }
     }
 }
@@ -265,6 +266,9 @@ fn move_one(tables: &mut MemoryTables, tenant: &TenantId, delivery: Uuid, step: 
     {
         row.due_at_ms = now_ms.max(row.due_at_ms.saturating_sub(back_ms));
         row.age_from_ms = row.age_from_ms.min(now_ms);
+        if let Some(settling) = &mut row.settling {
+            settling.until_ms = now_ms.max(settling.until_ms.saturating_sub(back_ms));
+        }
     }
 }
 

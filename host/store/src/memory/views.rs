@@ -9,6 +9,7 @@ use crate::ownership::shard_of;
 use hookloom_model::clock;
 use hookloom_model::delivery::{AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{EventId, Module};
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{SubscriptionId, SubscriptionState, TenantId};
 use std::time::Duration;
 
@@ -29,6 +30,12 @@ pub struct StoredView {
     pub due_at_ms: i64,
     /// Number of attempts in its budget.
     pub attempts_in_budget: u32,
+    /// Events that it stands for, if its subscription settled them.
+    pub settled: Option<SettledEvents>,
+    /// True if a later event may supersede it.
+    pub is_settling: bool,
+    /// Delivery that supersedes it.
+    pub superseded_by: Option<DeliveryId>,
     /// Outcome of the last attempt that counts.
     pub last_outcome: Option<AttemptOutcome>,
 }
@@ -44,6 +51,9 @@ impl StoredView {
             awaiting_plugin: row.awaiting_plugin,
             due_at_ms: row.due_at_ms,
             attempts_in_budget: row.budget_spent,
+            settled: row.settled,
+            is_settling: row.settling.is_some(),
+            superseded_by: row.superseded_by,
             last_outcome: last.map(|attempt| attempt.outcome),
         }
     }

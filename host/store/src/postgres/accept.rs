@@ -7,8 +7,10 @@
 //!   the first request as well.
 
 use super::connection::Connection;
+use super::job::SharedLocks;
 use super::new_events::{self, NewRows};
 use super::previous_events::PreviousEvents;
+use super::settling_lock::{self, SettlingLock};
 use super::share::ShareCheck;
 use super::together::{Entry, Member};
 use super::transaction::WriteTx;
@@ -43,10 +45,11 @@ impl IntakeBackend for Postgres {
             let intake = Intake { tenant, request: Some(request) };
             return Ok(self.writer.run_together(WriteMode::Intake, terms, intake).await?.commit.answer);
         }
-        let shared_row = shared_row(&request);
-        let written = self.writer.run_intake(
+        let shared = SharedLocks { row: shared_row(&request), settling: settling_lock::locks_of(&request) };
+        let written = self.writer.run_sharing(
+            WriteMode::Intake,
             terms,
-            shared_row,
+            shared,
             move |tx| Box::pin(async move { write(tx, request).await }),
             move |state, written: &mut IntakeCommit<IntakeAnswer>| written.publish(state, &tenant),
         );
@@ -111,6 +114,10 @@ impl Member for Intake {
         new_events::insert_all(tx, &rows).await?;
         let results = members.iter_mut().zip(commits).map(|(entry, commit)| entry.member.result(commit));
         Ok(results.collect())
+    }
+
+    fn settling_locks(&self) -> Vec<SettlingLock> {
+        self.request.as_ref().map(settling_lock::locks_of).unwrap_or_default()
     }
 
     fn publish(state: &HostState, value: &mut CommitOfTenant) {

@@ -69,7 +69,8 @@ async fn move_some(
     step: ClockStep,
 ) -> Result<Duration, StoreError> {
     let begun = clock::instant();
-    let sql = "UPDATE deliveries SET due_at_ms = greatest($3, due_at_ms - $4), age_from_ms = least(age_from_ms, $3)
+    let sql = "UPDATE deliveries SET due_at_ms = greatest($3, due_at_ms - $4), age_from_ms = least(age_from_ms, $3),
+                      settles_until_ms = CASE WHEN settles_until_ms IS NOT NULL THEN greatest($3, settles_until_ms - $4) END
                WHERE tenant = $1 AND id = ANY ($2) AND state = 0 AND due_at_ms > $3 AND NOT updated_at_ms BETWEEN $3 AND $5";
     connection.execute(sql, &[&&*tenant.0, &deliveries, &step.now_ms, &step.back_ms, &now_ms()]).await?;
     Ok(clock::since(begun))

@@ -2,7 +2,8 @@
 
 use super::Postgres;
 use super::connection::Connection;
-use super::rows::{EVENT, event_row, int, kind, number};
+use super::rows::{EVENT, event_row, int, kind, number, settled};
+use super::settling;
 use crate::StoreError;
 use crate::backend::lanes::{DuePage, LaneBackend, LaneRead, PAGE_BYTES_MAX};
 use crate::claims::ClaimPage;
@@ -11,8 +12,8 @@ use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::event::{Event, EventId};
-use hookloom_model::subscription::TenantId;
-use std::collections::HashMap;
+use hookloom_model::subscription::{Subscription, TenantId};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -24,7 +25,8 @@ const ROWS_MAX: usize = 256;
 /// subquery, because the planner turns `(attempts_made > 0) = false` into `attempts_made <= 0`, for which it does not find the index: it
 /// would read and sort the whole backlog of first attempts.
 const NEXT: &str =
-    "SELECT d.id, d.event, d.kind, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, octet_length(e.payload)::int8
+    "SELECT d.id, d.event, d.kind, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, octet_length(e.payload)::int8,
+            d.settled_events, d.settled_first, d.settles_key IS NOT NULL
      FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
      WHERE d.tenant = $1 AND d.subscription = $2 AND d.state = 0 AND (d.attempts_made > 0) = (SELECT $3::bool)
        AND (d.due_at_ms, d.id) > ($5, $6)
@@ -50,6 +52,14 @@ impl LaneBackend for Postgres {
             })
         });
         read.await
+    }
+
+    async fn end_settling(
+        &self,
+        subscription: &Subscription,
+        deliveries: Vec<(DeliveryId, Arc<Event>)>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        settling::end(&self.writer, subscription, deliveries).await
     }
 }
 
@@ -118,6 +128,8 @@ impl Selected {
             attempts_made: number(row, 3)?,
             attempts_in_budget: number(row, 4)?,
             age_from_ms: lane.pauses.shift(row.try_get(5)?),
+            settled: settled(row, 8)?,
+            is_settling: row.try_get(10)?,
         });
         Ok(false)
     }

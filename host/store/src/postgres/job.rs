@@ -1,5 +1,6 @@
 //! Queued write: it runs in a transaction, publishes its result after the commit, and answers its caller.
 
+use super::settling_lock::SettlingLock;
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
 use crate::error::DatabaseError;
@@ -43,6 +44,11 @@ pub(super) trait Job: Send {
     /// Returns the name of a row that a transaction of another host may lock as well. None: the write locks no such row.
     fn shared_row(&self) -> Option<&str> {
         None
+    }
+
+    /// Returns the locks of the contacts and deals that the write settles, which its transaction takes first.
+    fn settling_locks(&self) -> &[SettlingLock] {
+        &[]
     }
 
     /// Returns true if the write has run and succeeded. None: it has not run.
@@ -117,26 +123,33 @@ impl<T> Written<T> {
     }
 }
 
+/// Locks of a write that another host may take as well.
+#[derive(Default)]
+pub(super) struct SharedLocks {
+    /// Name of a row, for [`Job::shared_row`].
+    pub(super) row: Option<String>,
+    /// Those of [`Job::settling_locks`].
+    pub(super) settling: Vec<SettlingLock>,
+}
+
 /// Write that runs by itself.
 pub(super) struct WriteJob<T, W, P> {
     write: Option<W>,
     publish: Option<P>,
     written: Written<T>,
     shared_row: Option<String>,
+    settling_locks: Vec<SettlingLock>,
     /// Clock of the caller, which the write sees.
     clock: Option<Arc<dyn Clock>>,
 }
 
 impl<T, W, P> WriteJob<T, W, P> {
-    /// Returns a write, and the receiver of its answer. `shared_row` is that of [`Job::shared_row`].
-    pub(super) fn new(
-        write: W,
-        publish: P,
-        shared_row: Option<String>,
-    ) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+    /// Returns a write, and the receiver of its answer. `shared` is what another host may lock as well.
+    pub(super) fn new(write: W, publish: P, shared: SharedLocks) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
         let (written, answered) = Written::new();
         let clock = clock::current();
-        (WriteJob { write: Some(write), publish: Some(publish), written, shared_row, clock }, answered)
+        let SharedLocks { row: shared_row, settling: settling_locks } = shared;
+        (WriteJob { write: Some(write), publish: Some(publish), written, shared_row, settling_locks, clock }, answered)
     }
 }
 
@@ -153,6 +166,10 @@ where
 
     fn shared_row(&self) -> Option<&str> {
         self.shared_row.as_deref()
+    }
+
+    fn settling_locks(&self) -> &[SettlingLock] {
+        &self.settling_locks
     }
 
     fn result(&self) -> Option<bool> {

@@ -37,6 +37,7 @@ async fn ledger(connection: &Connection, tenant: &TenantId) -> Result<Ledger, St
             DeliveryState::Dropped => &mut ledger.dropped,
             DeliveryState::Dead => &mut ledger.dead,
             DeliveryState::Cancelled => &mut ledger.cancelled,
+            DeliveryState::Superseded => &mut ledger.superseded,
         };
         *count = number(&row, 1)?;
     }
@@ -53,6 +54,7 @@ async fn ledger(connection: &Connection, tenant: &TenantId) -> Result<Ledger, St
         "dropped_pruned",
         "dead_pruned",
         "cancelled_pruned",
+        "superseded_pruned",
     ];
     let sql = format!("SELECT {} FROM ledgers l WHERE tenant = $1", sums.map(sum_of).join(", "));
     let row = connection.query_one(&sql, &[&tenant]).await?;
@@ -66,6 +68,7 @@ async fn ledger(connection: &Connection, tenant: &TenantId) -> Result<Ledger, St
         dropped: number(&row, 6)?,
         dead: number(&row, 7)?,
         cancelled: number(&row, 8)?,
+        superseded: number(&row, 9)?,
     };
     Ok(ledger)
 }

@@ -68,6 +68,7 @@ pub(super) async fn require_balance(connection: &Connection) -> Result<(), Store
         LEFT JOIN (SELECT tenant, sum(lacks)::int8 AS n FROM fan_outs GROUP BY tenant) f ON f.tenant = l.tenant
         WHERE coalesce(s.promised, 0) + l.fan_out_pruned + l.replayed + l.tests
            <> coalesce(s.existing, 0) + coalesce(f.n, 0) + l.delivered_pruned + l.dropped_pruned + l.dead_pruned + l.cancelled_pruned
+            + l.superseded_pruned
         ORDER BY l.tenant LIMIT 1"
     );
     let Some(row) = connection.query_opt(&sql, &[]).await? else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! Rows of new events and deliveries, collected by one or more writes and inserted with one statement for each table.
 
 use super::rows::{int, text};
+use super::settling::{self, SettlingRow};
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::backend::intake::NewEvent;
@@ -26,6 +27,7 @@ const COPY_MIN: usize = 8;
 pub(super) struct NewRows {
     events: Vec<EventRow>,
     deliveries: Vec<DeliveryRow>,
+    settling: Vec<SettlingRow>,
 }
 
 struct EventRow {
@@ -59,7 +61,10 @@ impl NewRows {
     ) {
         let order_key = subscription.settings.ordering.and(order_key);
         let new = NewDelivery::usual(event, subscription, claims, new_deliveries);
-        self.add_delivery(new, order_key);
+        match new.settling {
+            Some(settling) => self.settling.push(SettlingRow { new, settling, order_key }),
+            None => self.add_delivery(new, order_key),
+        }
     }
 
     /// Adds a pending delivery.
@@ -75,8 +80,9 @@ impl NewRows {
     /// Returns the size of the events and that of the deliveries, as the counters of a tenant have them.
     pub(super) fn bytes(&self) -> (u64, u64) {
         let events = self.events.iter().map(|row| EVENT_BYTES + row.text_bytes()).sum();
-        let order_keys = self.deliveries.iter().map(|row| row.order_key.as_ref().map_or(0, |key| key.0.len() as u64));
-        (events, order_keys.map(|bytes| DELIVERY_BYTES + bytes).sum())
+        let order_keys =
+            self.deliveries.iter().map(|row| row.order_key).chain(self.settling.iter().map(|row| row.order_key));
+        (events, order_keys.map(|key| DELIVERY_BYTES + key.map_or(0, |key| key.0.len() as u64)).sum())
     }
 
     /// Inserts the rows, and counts the deliveries as pending.
@@ -114,7 +120,8 @@ pub(super) async fn insert_all(tx: &WriteTx, rows: &[(TenantId, NewRows)]) -> Re
             tx.count_pending(tenant, *subscription, 1);
         });
     }
-    Ok(())
+    let settling: Vec<&SettlingRow> = rows.iter().flat_map(|(_, rows)| &rows.settling).collect();
+    settling::insert_all(tx, &settling).await
 }
 
 /// Returns the rows of a table, each with its tenant.
@@ -151,7 +158,7 @@ async fn copy_deliveries(tx: &WriteTx, rows: &[(&str, &DeliveryRow)]) -> Result<
     let mut copy = tx.copy(sql, &[&ids[..], &rest].concat()).await?;
     let state = DeliveryState::Pending as i16;
     for (tenant, DeliveryRow { new, order_key }) in rows {
-        let NewDelivery { delivery, due_at_ms } = new;
+        let NewDelivery { delivery, due_at_ms, settling: _ } = new;
         let order_key = order_key.as_ref().map(|key| &key.0[..]);
         let DueDelivery { id, event, subscription, kind, age_from_ms: at_ms, .. } = delivery;
         let kind = *kind as i16;

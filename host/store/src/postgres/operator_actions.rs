@@ -181,7 +181,8 @@ async fn retry(tx: &WriteTx, actor: &Actor, tenant: &TenantId, id: DeliveryId) -
     require_retriable(tx.catalog(), tenant, subscription)?;
     let sql = "UPDATE deliveries SET due_at_ms = $3, awaiting_plugin = false, updated_at_ms = $3,
                       budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
-                      age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE $3 END, state = 0
+                      age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE $3 END,
+                      settles_key = NULL, superseded_by = NULL, state = 0
                WHERE tenant = $1 AND id = $2";
     tx.execute(sql, &[&&*tenant.0, &id.0, &now_ms()]).await?;
     tx.count_pending(tenant, subscription, i64::from(had_ended));
@@ -224,7 +225,8 @@ async fn redrive(
     require_room(tx, &tenant, tx.share()).await?;
     let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
     let sql = format!(
-        "UPDATE deliveries SET state = 0, due_at_ms = $4, awaiting_plugin = false, age_from_ms = $4, updated_at_ms = $4, budget_spent = 0
+        "UPDATE deliveries SET state = 0, due_at_ms = $4, awaiting_plugin = false, age_from_ms = $4, updated_at_ms = $4, budget_spent = 0,
+                settles_key = NULL, superseded_by = NULL
          WHERE tenant = $1 AND id = ANY ($2) AND subscription = $3 AND {ENDED_AS}"
     );
     let again = tx.execute(&sql, &[&&*tenant.0, &ids, &subscription.0, &now_ms(), &numbers(&states)]).await?;

@@ -168,6 +168,7 @@ async fn delete(connection: &Connection, tenant: &TenantId, selection: &Selectio
         ("dropped_pruned", of(DeliveryState::Dropped)),
         ("dead_pruned", of(DeliveryState::Dead)),
         ("cancelled_pruned", of(DeliveryState::Cancelled)),
+        ("superseded_pruned", of(DeliveryState::Superseded)),
     ];
     ledger::add_all(connection, tenant, &pruned).await
 }

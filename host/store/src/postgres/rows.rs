@@ -5,16 +5,18 @@ use crate::backend::deliveries::DeliveryView;
 use bytes::Bytes;
 use hookloom_model::delivery::{DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{Event, EventId, Module};
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use serde::de::Error as _;
 use std::borrow::Cow;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// Columns of [`event_row`], of the table `events`.
 pub(super) const EVENT: &str = "id, name, module, entity_id, received_at_ms, payload";
 
 /// Query of [`view_row`], without a condition.
-pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
+pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind, settled_events, settled_first, settles_key IS NOT NULL, superseded_by FROM deliveries";
 
 /// Reads a number, which the database keeps as `int8`.
 pub(super) fn number<N: TryFrom<i64>>(row: &Row, column: usize) -> Result<N, StoreError> {
@@ -71,7 +73,16 @@ pub(super) fn view_row(row: &Row) -> Result<DeliveryView, StoreError> {
         created_at_ms: row.try_get(8)?,
         updated_at_ms: row.try_get(9)?,
         kind: kind(row.try_get(10)?),
+        settled: settled(row, 11)?,
+        is_settling: state == DeliveryState::Pending && row.try_get(13)?,
+        superseded_by: row.try_get::<_, Option<Uuid>>(14)?.map(DeliveryId),
     })
+}
+
+/// Reads the events that a delivery stands for, from two columns: their number, and the first of them.
+pub(super) fn settled(row: &Row, first: usize) -> Result<Option<SettledEvents>, StoreError> {
+    let Some(event) = row.try_get::<_, Option<Uuid>>(first + 1)? else { return Ok(None) };
+    Ok(Some(SettledEvents { count: number(row, first)?, first: EventId(event) }))
 }
 
 /// Reads an event from the columns of [`EVENT`], which are the first ones.

@@ -127,6 +127,7 @@ CREATE TABLE ledgers (
   dropped_pruned             int8 NOT NULL DEFAULT 0,
   dead_pruned                int8 NOT NULL DEFAULT 0,
   cancelled_pruned           int8 NOT NULL DEFAULT 0,
+  superseded_pruned          int8 NOT NULL DEFAULT 0,
   events_kept                int8 NOT NULL DEFAULT 0,
   bytes_kept                 int8 NOT NULL DEFAULT 0,
   bytes_of_events            int8 NOT NULL DEFAULT 0,
@@ -298,12 +299,17 @@ CREATE TABLE deliveries (
   created_at_ms   int8 NOT NULL,
   updated_at_ms   int8 NOT NULL,
   kind            int2 NOT NULL,                  -- 0 promised when the event was accepted, 1 replayed, 2 a test
-  state           int2 NOT NULL,                  -- 0 pending, 1 delivered, 2 dropped, 3 dead, 4 cancelled
+  state           int2 NOT NULL,                  -- 0 pending, 1 delivered, 2 dropped, 3 dead, 4 cancelled, 5 superseded
   awaiting_plugin bool NOT NULL DEFAULT false,    -- true: due when version or config changes, at the latest at due_at_ms
   tenant          text COLLATE "C" NOT NULL,
   order_key       bytea,                          -- the entity, where deliveries of one entity keep their order
   reason          text,                           -- JSON: {"code", "message"} of the last attempt or of the end
-  last_attempt    text                            -- JSON: the attempt that ended the delivery first, as it is shown
+  last_attempt    text,                           -- JSON: the attempt that ended the delivery first, as it is shown
+  settles_key      bytea,                         -- the entity, until the delivery is taken up or superseded
+  settles_until_ms int8,                          -- latest due time of the burst
+  settled_events   int8,                          -- number of events that the delivery stands for
+  settled_first    uuid,                          -- the first of them
+  superseded_by    uuid                           -- the delivery that stands for this one
 ) PARTITION BY LIST (state);
 
 CREATE TABLE deliveries_pending PARTITION OF deliveries (PRIMARY KEY (tenant, id)) FOR VALUES IN (0)
@@ -316,7 +322,10 @@ CREATE INDEX deliveries_retried ON deliveries_pending (tenant, subscription, awa
 -- Ids of events are unique, so the tenant would only make the entries larger.
 CREATE INDEX deliveries_pending_of_event ON deliveries_pending (event);
 
-CREATE TABLE deliveries_ended PARTITION OF deliveries (PRIMARY KEY (tenant, id)) FOR VALUES IN (1, 2, 3, 4);
+-- What a later event of the same entity supersedes.
+CREATE INDEX deliveries_settling ON deliveries_pending (subscription, settles_key) WHERE settles_key IS NOT NULL;
+
+CREATE TABLE deliveries_ended PARTITION OF deliveries (PRIMARY KEY (tenant, id)) FOR VALUES IN (1, 2, 3, 4, 5);
 CREATE INDEX deliveries_of_subscription ON deliveries_ended (tenant, subscription, id);
 CREATE INDEX deliveries_of_event ON deliveries_ended (event);
 -- What people look for among a million: what did not end well.

@@ -9,6 +9,7 @@
 //! A write must not depend on another one of its transaction.
 
 use super::job::{CommitOutcome, Job, RunTogether, Written, guarded};
+use super::settling_lock::SettlingLock;
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
 use crate::host_state::HostState;
@@ -30,6 +31,11 @@ pub(super) trait Member: Sized + Send + 'static {
         members: &mut [Entry<'_, Self>],
     ) -> Result<Vec<Result<Self::Value, StoreError>>, StoreError>;
 
+    /// Returns the locks of the contacts and deals that the write settles.
+    fn settling_locks(&self) -> Vec<SettlingLock> {
+        Vec::new()
+    }
+
     /// Publishes a result after the commit.
     fn publish(state: &HostState, value: &mut Self::Value);
 }
@@ -49,6 +55,7 @@ impl<M> Entry<'_, M> {
 
 /// Queued [`Member`].
 pub(super) struct MemberJob<M: Member> {
+    settling_locks: Vec<SettlingLock>,
     member: M,
     clock: Option<Arc<dyn Clock>>,
     written: Written<M::Value>,
@@ -58,7 +65,7 @@ impl<M: Member> MemberJob<M> {
     /// Returns a write, and the receiver of its answer.
     pub(super) fn new(member: M) -> (Self, oneshot::Receiver<Result<M::Value, StoreError>>) {
         let (written, answered) = Written::new();
-        (MemberJob { member, clock: clock::current(), written }, answered)
+        (MemberJob { settling_locks: member.settling_locks(), member, clock: clock::current(), written }, answered)
     }
 }
 
@@ -70,6 +77,10 @@ impl<M: Member> Job for MemberJob<M> {
 
     fn as_any(&mut self) -> &mut (dyn Any + Send) {
         self
+    }
+
+    fn settling_locks(&self) -> &[SettlingLock] {
+        &self.settling_locks
     }
 
     fn result(&self) -> Option<bool> {

@@ -18,6 +18,7 @@
 use super::begin::{WriterContext, begin};
 use super::connection::{Connection, ConnectionConfig};
 use super::job::{self, CommitOutcome, Job};
+use super::settling_lock;
 use super::together::{self};
 use super::transaction::WriteTx;
 use super::writer_handle::{QueuedJobs, Writer};
@@ -223,6 +224,10 @@ async fn transact(
     is_alone: bool,
 ) -> Result<Option<Option<i64>>, Uncommitted> {
     job::sort_by_shared_row(batch);
+    if !is_alone {
+        let locks = batch.iter().flat_map(|job| job.settling_locks()).copied().collect();
+        settling_lock::lock(tx, &locks).await?;
+    }
     let is_single = batch.len() == 1;
     let mut kept = if is_single { 0 } else { together::run_together(tx, batch).await? };
     for job in batch.iter_mut().filter(|job| job.result().is_none()) {

@@ -1,6 +1,6 @@
 //! Handle of the writer: queues writes, and returns their results after the commit.
 
-use super::job::{Job, WriteJob};
+use super::job::{Job, SharedLocks, WriteJob};
 use super::together::{Member, MemberJob};
 use super::transaction::{SqlFuture, WriteTx};
 use crate::StoreError;
@@ -48,7 +48,7 @@ impl Writer {
         write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
         publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.queue(mode, terms, WriteJob::new(write, publish, None)).await
+        self.queue(mode, terms, WriteJob::new(write, publish, SharedLocks::default())).await
     }
 
     /// Queues a write of intake that may lock a row which another host may lock as well, and returns its result after the commit.
@@ -59,7 +59,20 @@ impl Writer {
         write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
         publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.queue(WriteMode::Intake, terms, WriteJob::new(write, publish, shared_row)).await
+        let shared = SharedLocks { row: shared_row, settling: Vec::new() };
+        self.run_sharing(WriteMode::Intake, terms, shared, write, publish).await
+    }
+
+    /// Queues a write of intake or of a lane that takes locks which another host may take as well, and returns its result after the commit.
+    pub(super) async fn run_sharing<T: Send + 'static>(
+        &self,
+        mode: WriteMode,
+        terms: Terms,
+        shared: SharedLocks,
+        write: impl for<'t> FnOnce(&'t WriteTx) -> SqlFuture<'t, T> + Send + 'static,
+        publish: impl FnOnce(&HostState, &mut T) + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.queue(mode, terms, WriteJob::new(write, publish, shared)).await
     }
 
     /// Runs a write on the account of the host, alone in the fleet.
@@ -72,7 +85,7 @@ impl Writer {
 
     /// Begins a transaction, which loads what other hosts changed.
     pub(super) fn look_for_changes(&self) {
-        let (job, _) = WriteJob::new(write_nothing, |_: &HostState, (): &mut ()| {}, None);
+        let (job, _) = WriteJob::new(write_nothing, |_: &HostState, (): &mut ()| {}, SharedLocks::default());
         let queued = QueuedWrite::without_permit(Terms::small(Owner::Host), Box::new(job) as Box<dyn Job>);
         // The writer is gone: so is the membership.
         let _ = self.jobs.send(queued);

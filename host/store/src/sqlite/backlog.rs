@@ -8,7 +8,8 @@
 //! # Limits
 //! The oldest delivery is exact among deliveries that have been attempted. The others become due in the order in which they were
 //! made, so the oldest is searched among the first [`FIRST`] that are due. An older delivery can be behind them, until it is due,
-//! only if an edit has just shortened the initial delay or the host has put deliveries off.
+//! only if an edit has just shortened the initial delay, the host has put deliveries off, or the subscription settles bursts, of which one
+//! that lasts is due before a later one.
 
 use super::Sqlite;
 use super::damage::Damage;

@@ -15,6 +15,7 @@
 mod admin;
 mod intake;
 mod outcome;
+mod settling;
 
 pub(super) use admin::AdminTx;
 pub(super) use intake::{IntakeStatement, IntakeTx};
@@ -45,10 +46,18 @@ enum HotStatement {
     Outcome,
     /// Update of a delivery that neither has nor gets a reason, so that no trigger counts it.
     OutcomeWithoutReason,
+    /// Search of the settling delivery of a contact or deal.
+    Waiting,
+    /// End of a delivery that another one supersedes.
+    Supersede,
+    /// Addition of events to those that a delivery stands for.
+    StandForMore,
+    /// Insert of a delivery of a burst.
+    Settling,
 }
 
 impl HotStatement {
-    const COUNT: usize = Insert::COUNT + 4;
+    const COUNT: usize = Insert::COUNT + 8;
 
     fn index(self) -> usize {
         match self {
@@ -57,6 +66,10 @@ impl HotStatement {
             HotStatement::AttemptAgain => Insert::COUNT + 1,
             HotStatement::Outcome => Insert::COUNT + 2,
             HotStatement::OutcomeWithoutReason => Insert::COUNT + 3,
+            HotStatement::Waiting => Insert::COUNT + 4,
+            HotStatement::Supersede => Insert::COUNT + 5,
+            HotStatement::StandForMore => Insert::COUNT + 6,
+            HotStatement::Settling => Insert::COUNT + 7,
         }
     }
 
@@ -79,6 +92,10 @@ impl HotStatement {
                         budget_spent = budget_spent + ?6, reason = ?9, updated_at_ms = ?7
                  WHERE tenant = ?1 AND id = ?2 AND state = 0 AND attempts_made = ?8"
             }
+            HotStatement::Waiting => settling::WAITING,
+            HotStatement::Supersede => settling::SUPERSEDE,
+            HotStatement::StandForMore => settling::STAND_FOR_MORE,
+            HotStatement::Settling => settling::INSERT,
         }
     }
 }
@@ -113,7 +130,7 @@ struct Tally {
 #[derive(Clone, Copy)]
 struct Mark {
     counts: usize,
-    rows: [usize; 2],
+    rows: [usize; 3],
     pending: usize,
 }
 
@@ -224,12 +241,21 @@ impl<'c> Transaction<'c> {
 
     /// Runs a statement of the hot path.
     fn execute_hot(&self, which: HotStatement, params: impl Params) -> rusqlite::Result<usize> {
+        self.with_hot(which, |statement| statement.execute(params))
+    }
+
+    /// Uses a statement of the hot path.
+    fn with_hot<T>(
+        &self,
+        which: HotStatement,
+        run: impl FnOnce(&mut CachedStatement<'c>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         let mut hot = self.hot.borrow_mut();
         let statement = match &mut hot[which.index()] {
             Some(statement) => statement,
             empty => empty.insert(self.connection.prepare_cached(which.sql())?),
         };
-        statement.execute(params)
+        run(statement)
     }
 
     fn count_pending(&self, tenant: &TenantId, subscription: SubscriptionId, by: i64) {
@@ -246,9 +272,10 @@ impl<'c> Transaction<'c> {
     /// Writes the collected rows. A write that is not of the hot path begins and ends with it.
     fn write_rows(&self) -> rusqlite::Result<()> {
         self.forget_before();
-        let Rows { events, deliveries } = self.rows.take();
+        let Rows { events, deliveries, settling } = self.rows.take();
         self.insert(&events)?;
-        self.insert(&deliveries)
+        self.insert(&deliveries)?;
+        settling.into_iter().try_for_each(|row| self.write_settling(row))
     }
 
     fn insert<R: Row>(&self, mut rows: &[R]) -> rusqlite::Result<()> {
@@ -283,7 +310,7 @@ impl<'c> Transaction<'c> {
         let rows = self.rows.borrow();
         Mark {
             counts: self.tally.borrow().counts.len(),
-            rows: [rows.events.len(), rows.deliveries.len()],
+            rows: [rows.events.len(), rows.deliveries.len(), rows.settling.len()],
             pending: self.pending.borrow().len(),
         }
     }
@@ -293,6 +320,7 @@ impl<'c> Transaction<'c> {
         let mut rows = self.rows.borrow_mut();
         rows.events.truncate(mark.rows[0]);
         rows.deliveries.truncate(mark.rows[1]);
+        rows.settling.truncate(mark.rows[2]);
         self.pending.borrow_mut().truncate(mark.pending);
         let Tally { kept, counts } = &mut *self.tally.borrow_mut();
         for count in counts.drain(mark.counts..) {
@@ -305,7 +333,7 @@ impl<'c> Transaction<'c> {
     }
 
     /// Writes the collected rows and the counts. The last step before the commit.
-    pub(super) fn settle(&self) -> rusqlite::Result<()> {
+    pub(super) fn complete(&self) -> rusqlite::Result<()> {
         if let Some(cause) = self.given_up.take() {
             return Err(cause);
         }

@@ -33,7 +33,8 @@ impl ClockBackend for Sqlite {
         let write = move |tx: &AdminTx<'_, '_>| {
             let begun = clock::instant();
             // Rows written since the step have times of the corrected clock.
-            let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3)
+            let sql = "UPDATE deliveries SET due_at_ms = MAX(?3, due_at_ms - ?4), age_from_ms = MIN(age_from_ms, ?3),
+                              settles_until_ms = MAX(?3, settles_until_ms - ?4)
                        WHERE tenant = ?1 AND id = ?2 AND state = 0 AND due_at_ms > ?3 AND NOT updated_at_ms BETWEEN ?3 AND ?5";
             let mut statement = tx.prepare_cached(sql)?;
             for (_, delivery) in found {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{Event, EventId, Module};
+use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind FROM deliveries";
+pub(super) const VIEW: &str = "SELECT id, event, subscription, state, awaiting_plugin, due_at_ms, attempts_made, reason, created_at_ms, updated_at_ms, kind, settled_events, settled_first, settles_key IS NOT NULL, superseded_by FROM deliveries";
 
 /// Condition of the last event of an entity (?3, ?4) of a tenant (?1) before an event (?2). Ordered by `seq`, the order of
 /// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
@@ -188,7 +189,17 @@ pub(super) fn view_row(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
         created_at_ms: row.get(8)?,
         updated_at_ms: row.get(9)?,
         kind: kind(row.get(10)?),
+        settled: settled(row, 11)?,
+        is_settling: state == DeliveryState::Pending && row.get(13)?,
+        superseded_by: row.get::<_, Option<Uuid>>(14)?.map(DeliveryId),
     })
+}
+
+/// Reads the events that a delivery stands for, from two columns: their number, and the first of them.
+pub(super) fn settled(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<SettledEvents>> {
+    let count: Option<u64> = row.get(first)?;
+    let event: Option<Uuid> = row.get(first + 1)?;
+    Ok(count.zip(event).map(|(count, event)| SettledEvents { count, first: EventId(event) }))
 }
 
 /// Reads an event from the first six columns: id, name, module, entity_id, received_at_ms, payload.

@@ -3,7 +3,8 @@
 mod past_damage;
 
 use super::Sqlite;
-use super::deliveries::{event_row, kind};
+use super::batch::AdminTx;
+use super::deliveries::{event_row, kind, settled};
 use super::event_cache::EventCache;
 use super::partial_read::PartialRead;
 use crate::StoreError;
@@ -14,8 +15,10 @@ use async_trait::async_trait;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DueDelivery};
 use hookloom_model::event::{Event, EventId};
+use hookloom_model::subscription::Subscription;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 #[async_trait]
@@ -35,10 +38,30 @@ impl LaneBackend for Sqlite {
         self.end_without_event(&tenant, id, page.without_event).await?;
         Ok(page.value)
     }
+
+    async fn end_settling(
+        &self,
+        subscription: &Subscription,
+        deliveries: Vec<(DeliveryId, Arc<Event>)>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let tenant = subscription.tenant.clone();
+        let write = move |tx: &AdminTx<'_, '_>| {
+            let sql = "UPDATE deliveries SET settles_key = NULL WHERE tenant = ?1 AND id = ?2 AND state = 0";
+            let mut statement = tx.prepare_cached(sql)?;
+            let mut ended = HashSet::new();
+            for (id, _) in deliveries {
+                if statement.execute(params![&*tenant.0, id.0])? > 0 {
+                    ended.insert(id);
+                }
+            }
+            Ok(ended)
+        };
+        self.write(&subscription.tenant, write).await
+    }
 }
 
 /// Columns of [`LaneRead::delivery`].
-const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
+const DELIVERY_COLUMNS: &str = "d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind, d.settled_events, d.settled_first, d.settles_key IS NOT NULL";
 
 impl LaneRead {
     fn due(&self, row: &Row<'_>) -> rusqlite::Result<(DueDelivery, Arc<Event>)> {
@@ -58,6 +81,8 @@ impl LaneRead {
             attempts_made: row.get(first + 1)?,
             attempts_in_budget: row.get(first + 2)?,
             age_from_ms: self.pauses.shift(row.get(first + 3)?),
+            settled: settled(row, first + 6)?,
+            is_settling: row.get(first + 8)?,
         })
     }
 }
@@ -97,10 +122,10 @@ fn due_page(
             page.more = true;
             break;
         }
-        let id = EventId(row.get(6)?);
+        let id = EventId(row.get(9)?);
         // A delivery without its event is a damaged row, and must be an error.
         let event = events.read(connection, tenant, id)?;
-        let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(6, "event".into(), Type::Null))?;
+        let event = event.ok_or_else(|| rusqlite::Error::InvalidColumnType(9, "event".into(), Type::Null))?;
         bytes += event.payload.len();
         page.due.push((lane.delivery(row, 0, id)?, event));
     }

@@ -59,12 +59,13 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
         dropped: of(DeliveryState::Dropped),
         dead: of(DeliveryState::Dead),
         cancelled: of(DeliveryState::Cancelled),
+        superseded: of(DeliveryState::Superseded),
         // Deliveries that a fan-out has not made yet are pending.
         pending: of(DeliveryState::Pending) + fan_out::lacking(connection, tenant)?,
         ..Ledger::default()
     };
     let sql = "SELECT replayed, tests, bytes_kept, fan_out_pruned, events_pruned, delivered_pruned,
-                      dropped_pruned, dead_pruned, cancelled_pruned
+                      dropped_pruned, dead_pruned, cancelled_pruned, superseded_pruned
                FROM ledgers WHERE tenant = ?1";
     let ledger_row = |row: &Row<'_>| {
         let pruned = Pruned {
@@ -73,6 +74,7 @@ fn ledger(connection: &Connection, tenant: &TenantId, counts: LedgerCounts) -> R
             dropped: row.get(6)?,
             dead: row.get(7)?,
             cancelled: row.get(8)?,
+            superseded: row.get(9)?,
         };
         let fan_out = ledger.fan_out + row.get::<_, u64>(3)?;
         let replayed = row.get(0)?;

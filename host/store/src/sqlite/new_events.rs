@@ -2,7 +2,7 @@
 
 use super::batch::{IntakeStatement, IntakeTx};
 use super::deliveries::event_row;
-use super::rows::{DeliveryRow, EventRow};
+use super::rows::{DeliveryRow, EventRow, SettlingRow};
 use crate::StoreError;
 use crate::backend::intake::NewEvent;
 use crate::claims::Claims;
@@ -25,7 +25,11 @@ pub(super) fn write_usual_delivery(
     new_deliveries: &mut NewDeliveries,
 ) {
     let order_key = subscription.settings.ordering.and_then(|_| **order_key);
-    let NewDelivery { delivery, due_at_ms } = NewDelivery::usual(event, subscription, claims, new_deliveries);
+    let new = NewDelivery::usual(event, subscription, claims, new_deliveries);
+    if let Some(settling) = new.settling {
+        return tx.add_settling(SettlingRow { new, settling, order_key });
+    }
+    let NewDelivery { delivery, due_at_ms, settling: _ } = new;
     tx.add_delivery(DeliveryRow { delivery, due_at_ms, order_key });
 }
 

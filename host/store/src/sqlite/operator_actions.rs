@@ -39,7 +39,8 @@ impl OperatorBackend for Sqlite {
             require_retriable(&state.catalog, &tenant, subscription)?;
             let sql = "UPDATE deliveries SET due_at_ms = ?3, awaiting_plugin = 0, updated_at_ms = ?3,
                               budget_spent = CASE state WHEN 0 THEN budget_spent ELSE 0 END,
-                              age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END, state = 0
+                              age_from_ms = CASE state WHEN 0 THEN age_from_ms ELSE ?3 END,
+                              settles_key = NULL, superseded_by = NULL, state = 0
                        WHERE tenant = ?1 AND id = ?2";
             tx.prepare_cached(sql)?.execute(params![&*tenant.0, id.0, now_ms()])?;
             tx.count_pending(&tenant, subscription, i64::from(had_ended));
@@ -233,7 +234,8 @@ fn make_pending(
     ids: &[DeliveryId],
 ) -> Result<usize, StoreError> {
     let sql = format!(
-        "UPDATE deliveries SET state = 0, due_at_ms = ?3, awaiting_plugin = 0, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0
+        "UPDATE deliveries SET state = 0, due_at_ms = ?3, awaiting_plugin = 0, age_from_ms = ?3, updated_at_ms = ?3, budget_spent = 0,
+                settles_key = NULL, superseded_by = NULL
          WHERE tenant = ?1 AND id = ?2 AND {}",
         ended_as(states)
     );
@@ -285,7 +287,7 @@ fn make(
     kind: DeliveryKind,
 ) -> DeliveryId {
     // Replayed events are a selection and not a sequence: they have no order key.
-    let NewDelivery { delivery, due_at_ms } = NewDelivery::after(tenant, event, subscription, kind, 0);
+    let NewDelivery { delivery, due_at_ms, settling: _ } = NewDelivery::after(tenant, event, subscription, kind, 0);
     let id = delivery.id;
     tx.intake().add_delivery(DeliveryRow { delivery, due_at_ms, order_key: None });
     id

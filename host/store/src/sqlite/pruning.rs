@@ -105,7 +105,7 @@ fn prune_one(
     let sql = "UPDATE ledgers SET events_kept = events_kept - ?8, bytes_kept = bytes_kept - ?3, events_pruned = events_pruned + ?8,
                       fan_out_pruned = fan_out_pruned + ?2, delivered_pruned = delivered_pruned + ?4,
                       dropped_pruned = dropped_pruned + ?5, dead_pruned = dead_pruned + ?6,
-                      cancelled_pruned = cancelled_pruned + ?7
+                      cancelled_pruned = cancelled_pruned + ?7, superseded_pruned = superseded_pruned + ?9
                WHERE tenant = ?1";
     let of = |state: DeliveryState| ended[state as usize];
     tx.prepare_cached(sql)?.execute(params![
@@ -117,6 +117,7 @@ fn prune_one(
         of(DeliveryState::Dead),
         of(DeliveryState::Cancelled),
         event_rows,
+        of(DeliveryState::Superseded),
     ])?;
     Ok(is_gone)
 }

@@ -146,7 +146,7 @@ fn balance(target: &Connection) -> Result<(), StoreError> {
     // Promised deliveries without a row.
     let missing = "((SELECT COALESCE(SUM(fan_out), 0) FROM events e WHERE e.tenant = ledgers.tenant) + fan_out_pruned + replayed + tests
         - (SELECT COUNT(*) FROM deliveries d WHERE d.tenant = ledgers.tenant)
-        - delivered_pruned - dropped_pruned - dead_pruned - cancelled_pruned)";
+        - delivered_pruned - dropped_pruned - dead_pruned - cancelled_pruned - superseded_pruned)";
     let sql = format!("UPDATE ledgers SET dead_pruned = dead_pruned + {missing} WHERE {missing} > 0");
     target.execute(&sql, [])?;
     let sql = format!("UPDATE ledgers SET fan_out_pruned = fan_out_pruned - {missing} WHERE {missing} < 0");

@@ -15,6 +15,8 @@
 
 use crate::counted_tables::{DELIVERY_BYTES, EVENT_BYTES};
 use crate::order_key::OrderKey;
+use crate::settling::Settling;
+use crate::store_event::NewDelivery;
 use hookloom_model::delivery::DueDelivery;
 use hookloom_model::event::Event;
 use hookloom_model::subscription::TenantId;
@@ -29,6 +31,8 @@ const SIZES: [usize; 3] = [16, 4, 1];
 pub(super) struct Rows {
     pub(super) events: Vec<EventRow>,
     pub(super) deliveries: Vec<DeliveryRow>,
+    /// Deliveries that settle, which are written one by one.
+    pub(super) settling: Vec<SettlingRow>,
 }
 
 /// Row of an event.
@@ -45,6 +49,13 @@ pub(super) struct DeliveryRow {
     pub(super) order_key: Option<OrderKey>,
 }
 
+/// Row of a delivery of a burst.
+pub(super) struct SettlingRow {
+    pub(super) new: NewDelivery,
+    pub(super) settling: Settling,
+    pub(super) order_key: Option<OrderKey>,
+}
+
 impl EventRow {
     /// Returns the counted size: see [`usage`](super::usage).
     pub(super) fn bytes(&self) -> u64 {
@@ -56,8 +67,19 @@ impl EventRow {
 impl DeliveryRow {
     /// Returns the counted size without a reason: see [`usage`](super::usage).
     pub(super) fn bytes(&self) -> u64 {
-        DELIVERY_BYTES + self.order_key.map_or(0, |key| key.0.len()) as u64
+        delivery_bytes(self.order_key)
     }
+}
+
+impl SettlingRow {
+    /// Returns the counted size: that of any other delivery.
+    pub(super) fn bytes(&self) -> u64 {
+        delivery_bytes(self.order_key)
+    }
+}
+
+fn delivery_bytes(order_key: Option<OrderKey>) -> u64 {
+    DELIVERY_BYTES + order_key.map_or(0, |key| key.0.len()) as u64
 }
 
 /// Table with collected rows.

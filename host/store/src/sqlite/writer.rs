@@ -219,7 +219,7 @@ fn commit(
     for job in jobs {
         finishes.push((job.write)(&tx));
     }
-    let settled = begun.and_then(|()| tx.settle());
+    let settled = begun.and_then(|()| tx.complete());
     let changes = tx.take_pending();
     drop(tx);
     let committed = settled.and_then(|()| execute(connection, "COMMIT"));

@@ -27,6 +27,11 @@ fn new(pick: usize, more: usize) -> NewSubscription {
         3 => json!({"on_failure": "skip-after", "attempts": 1}),
         _ => Value::Null,
     };
+    let settle = match (pick + more) % 5 {
+        0 => json!({"quiet_s": 5, "max_wait_s": 90}),
+        2 => json!({"quiet_s": 1, "max_wait_s": 8}),
+        _ => json!(null),
+    };
     let events = if pick % 6 == 1 { json!(["Contact is Updated"]) } else { json!([]) };
     let filter = match pick % 5 {
         1 => json!({"eventData": {"n": {"$gt": 3}}}),
@@ -42,7 +47,7 @@ fn new(pick: usize, more: usize) -> NewSubscription {
         _ => json!([]),
     };
     let first_wait_s = if more == 2 || more == 3 { 5 } else { 0 };
-    let settings = json!({"notify_url": "http://a.example/", "modules": modules, "events": events, "filter": filter, "plugin": plugin, "ordering": ordering,
+    let settings = json!({"notify_url": "http://a.example/", "modules": modules, "events": events, "filter": filter, "plugin": plugin, "ordering": ordering, "settle": settle,
         "description": format!("settings {pick} {more}"), "headers": {"x-a": "{{secret:one}}"},
         "retry": {"schedule_s": [first_wait_s, 60], "age_max_s": 86_400}});
     let secrets = BTreeMap::from([("one".to_owned(), format!("secret {pick}").into_bytes().into())]);

@@ -176,8 +176,9 @@ fn sorted<T: Debug>(mut list: Vec<T>) -> Vec<T> {
 
 /// Returns true if the law of the ledger holds.
 fn law_holds(ledger: &Ledger) -> bool {
-    let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, pending, pruned, .. } = ledger;
-    let ended = delivered + dropped + dead + cancelled;
-    let deleted = pruned.delivered + pruned.dropped + pruned.dead + pruned.cancelled;
+    let Ledger { fan_out, replayed, tests, delivered, dropped, dead, cancelled, superseded, pending, pruned, .. } =
+        ledger;
+    let ended = delivered + dropped + dead + cancelled + superseded;
+    let deleted = pruned.delivered + pruned.dropped + pruned.dead + pruned.cancelled + pruned.superseded;
     fan_out + replayed + tests == ended + pending + deleted
 }

@@ -140,7 +140,7 @@ impl World {
             received_at_ms: now_ms(),
             payload: Bytes::from_static(b"{}"),
         };
-        self.plugins.judge(Arc::new(event), Arc::new(subscription)).await
+        self.plugins.judge(Arc::new(event), None, Arc::new(subscription)).await
     }
 
     /// Returns the version that judges a new event, and its verdict.

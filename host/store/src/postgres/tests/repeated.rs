@@ -5,7 +5,7 @@ use crate::backend::intake::{Accepted, AcceptedOnce, Repeatable};
 use crate::fair_queue::Owner;
 use crate::host_state::HostState;
 use crate::postgres::connection::Connection;
-use crate::postgres::job::{Job, WriteJob, sort_by_shared_row};
+use crate::postgres::job::{Job, SharedLocks, WriteJob, sort_by_shared_row};
 use crate::postgres::test_server::TestDatabase;
 use crate::postgres::transaction::{SqlFuture, WriteTx};
 use crate::write_queue::Terms;
@@ -161,7 +161,8 @@ fn writes_that_lock_shared_rows_come_last_in_the_order_of_their_rows() {
     }
     fn publish(_: &HostState, (): &mut ()) {}
     fn job(row: Option<&str>) -> Box<dyn Job> {
-        Box::new(WriteJob::new(write, publish, row.map(str::to_owned)).0)
+        let shared = SharedLocks { row: row.map(str::to_owned), ..SharedLocks::default() };
+        Box::new(WriteJob::new(write, publish, shared).0)
     }
     let mut batch = [Some("t c"), None, Some("t a"), Some("s z"), None].map(job);
     sort_by_shared_row(&mut batch);

@@ -8,7 +8,7 @@ use super::{Count, Transaction};
 use crate::StoreError;
 use crate::caps::Caps;
 use crate::counted_tables::IDEMPOTENCY_KEY_BYTES;
-use crate::sqlite::rows::{DeliveryRow, EventRow};
+use crate::sqlite::rows::{DeliveryRow, EventRow, SettlingRow};
 use crate::sqlite::usage;
 use crate::usage::UsageKind;
 use hookloom_model::event::{Event, Module};
@@ -111,6 +111,14 @@ impl IntakeTx<'_, '_> {
         self.0.count_pending(&tenant, delivery.delivery.subscription, 1);
         self.0.count(Count { tenant, kind: UsageKind::Deliveries, bytes: delivery.bytes(), payload: None });
         self.0.rows.borrow_mut().deliveries.push(delivery);
+    }
+
+    /// Adds a delivery of a burst to the collected rows, and counts it.
+    pub(crate) fn add_settling(&self, row: SettlingRow) {
+        let tenant = row.new.delivery.tenant.clone();
+        self.0.count_pending(&tenant, row.new.delivery.subscription, 1);
+        self.0.count(Count { tenant, kind: UsageKind::Deliveries, bytes: row.bytes(), payload: None });
+        self.0.rows.borrow_mut().settling.push(row);
     }
 
     /// Counts an idempotency key before its insert.

@@ -3,6 +3,7 @@
 //! The deliveries are listed from an index, and each is read with a separate statement. If the index cannot be read, the lane waits
 //! until it is rebuilt ([`repair`](crate::sqlite::repair)).
 
+use super::DELIVERY_COLUMNS;
 use crate::StoreError;
 use crate::backend::lanes::{AttemptClass, DuePage, LaneRead, PAGE_BYTES_MAX};
 use crate::backend::machine::{DamagedRow, RowKind};
@@ -130,9 +131,8 @@ fn partition_point(len: usize, mut is_first_kind: impl FnMut(usize) -> bool) -> 
     low
 }
 
-/// Columns of [`LaneRead::due`].
-const COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload,
-    d.id, d.attempts_made, d.budget_spent, d.age_from_ms, d.due_at_ms, d.kind";
+/// Columns of [`LaneRead::due`] before those of the delivery.
+const EVENT_COLUMNS: &str = "e.id, e.name, e.module, e.entity_id, e.received_at_ms, e.payload";
 
 /// Returns a delivery with its event. None: an earlier delivery of the same entity goes first.
 fn one_due(
@@ -156,7 +156,7 @@ fn one_due(
         return Ok(None);
     }
     let sql = format!(
-        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
+        "SELECT {EVENT_COLUMNS}, {DELIVERY_COLUMNS} FROM deliveries d JOIN events e ON e.tenant = d.tenant AND e.id = d.event
          WHERE d.tenant = ?1 AND d.id = ?2"
     );
     let found = connection
