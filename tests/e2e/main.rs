@@ -72,6 +72,7 @@ mod samples;
 mod schema;
 mod scripts;
 mod send;
+mod settling;
 mod soak;
 mod starting;
 mod tls_failures;

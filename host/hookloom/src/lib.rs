@@ -55,5 +55,5 @@ pub use hookloom_telemetry as telemetry;
 // Pure rules and data.
 pub use hookloom_model::{
     access, address, chain, clock, delivery, describe, diff, event, event_type, figures, filter, headers, ids,
-    inspector, limits, manifest, pauses, plural, retry, secret, signature, subscription, url_path,
+    inspector, limits, manifest, pauses, plural, retry, secret, settle, signature, subscription, url_path,
 };

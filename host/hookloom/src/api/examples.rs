@@ -101,6 +101,7 @@ pub(super) fn schema(name: &str) -> Option<Value> {
             "deliveries": [{
                 "id": ID, "event": ID, "subscription": ID, "kind": "usual", "state": "delivered", "awaiting_plugin": false,
                 "due_at_ms": null, "attempts_made": 1, "reason": null, "created_at_ms": AT_MS, "updated_at_ms": AT_MS + 40,
+                "settled": {"events": 3, "first_event": ID, "since_ms": AT_MS - 4_000}, "settling": false, "superseded_by": null,
             }],
             "cursor": null,
         }),

@@ -2,6 +2,7 @@
 
 use super::{Access, Operations, Problem, ToRead};
 use crate::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
+use crate::settle::SettledEvents;
 use crate::store::{DeliveryFilter, DeliveryView};
 use crate::subscription::TenantId;
 use serde::Serialize;
@@ -27,6 +28,29 @@ pub(crate) struct DeliveryBody {
     reason: Option<Reason>,
     created_at_ms: i64,
     updated_at_ms: i64,
+    /// Events that the delivery stands for, if its subscription settles them.
+    settled: Option<SettledBody>,
+    /// True while a later event of the same contact or deal may supersede the pending delivery.
+    settling: bool,
+    /// Delivery that stands for this one, if it is superseded.
+    superseded_by: Option<Uuid>,
+}
+
+/// Events that a delivery stands for: those of one contact or deal that followed each other within the quiet time.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SettledBody {
+    /// Number of events, with the one that is delivered.
+    events: u64,
+    /// First of the events.
+    first_event: Uuid,
+    /// Time at which the first was accepted, in milliseconds since the epoch.
+    since_ms: i64,
+}
+
+impl From<SettledEvents> for SettledBody {
+    fn from(settled: SettledEvents) -> Self {
+        SettledBody { events: settled.count, first_event: settled.first.0, since_ms: settled.since_ms() }
+    }
 }
 
 impl From<DeliveryView> for DeliveryBody {
@@ -43,6 +67,9 @@ impl From<DeliveryView> for DeliveryBody {
             reason: view.reason,
             created_at_ms: view.created_at_ms,
             updated_at_ms: view.updated_at_ms,
+            settled: view.settled.map(Into::into),
+            settling: view.is_settling,
+            superseded_by: view.superseded_by.map(|by| by.0),
         }
     }
 }

@@ -168,6 +168,9 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
             counted(attempts.into(), "attempt", "attempts")
         );
     }
+    if view.is_settling {
+        return settling(view, now_ms);
+    }
     let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms) / 1_000;
     if in_s > 0 {
         return format!("is attempted again in {in_s} s{last}");
@@ -176,6 +179,16 @@ fn pending(view: &DeliveryView, subscription: &Subscription, known: &Known<'_>, 
     let Some(lane) = known.lane else { return format!("is due now{last}") };
     let waits = of_lane(lane);
     format!("{waits}{last}")
+}
+
+/// Says that a delivery waits for the end of its burst.
+fn settling(view: &DeliveryView, now_ms: i64) -> String {
+    let in_s = view.due_at_ms.unwrap_or_default().saturating_sub(now_ms).max(0) / 1_000;
+    let events = view.settled.map_or(1, |settled| settled.count);
+    format!(
+        "waits for the quiet time of its contact or deal: it is sent in {in_s} s unless another event follows, and stands for {} so far",
+        counted(events, "event", "events")
+    )
 }
 
 /// Says why a delivery that is due is not attempted now.
@@ -213,6 +226,10 @@ fn ended(view: &DeliveryView, last: Option<&Attempt>) -> String {
     match (view.state, last) {
         (DeliveryState::Delivered, Some(last)) => {
             format!("delivered by attempt {}, answered {}", last.number, last.status.unwrap_or_default())
+        }
+        (DeliveryState::Superseded, _) => {
+            let by = view.superseded_by.map(|by| format!(": the delivery {by} stands for it")).unwrap_or_default();
+            format!("superseded by a later event of the same contact or deal, which followed within the quiet time{by}")
         }
         (DeliveryState::Dropped, Some(last)) => {
             let plugin = last.steps.last().map_or("the plugin", |step| &step.plugin);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RedriveWrite {
-    /// Final states to match: `dead`, `cancelled`, `dropped` or `delivered`. Only `dead` if absent.
+    /// Final states to match: `dead`, `cancelled`, `dropped`, `superseded` or `delivered`. Only `dead` if absent.
     #[serde(default = "only_dead")]
     states: Vec<DeliveryState>,
     /// Only deliveries made at this time or later, in milliseconds since the epoch. From the beginning if absent.

@@ -13,6 +13,7 @@ use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
 use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
+use crate::settle::SettledEvents;
 use crate::store::{DeliveryFilter, DeliveryView};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -134,6 +135,20 @@ impl NextAttempt {
     }
 }
 
+/// Events of a burst, of which one is delivered.
+struct Burst {
+    events: u64,
+    first: String,
+    since: DisplayTime,
+}
+
+impl Burst {
+    fn of(settled: SettledEvents) -> Self {
+        let since = DisplayTime::at_ms(settled.since_ms());
+        Burst { events: settled.count, first: settled.first.to_string(), since }
+    }
+}
+
 #[derive(Template)]
 #[template(path = "delivery.html")]
 struct Delivery {
@@ -148,6 +163,10 @@ struct Delivery {
     /// Time of the next attempt of a pending delivery.
     due: Option<NextAttempt>,
     why: String,
+    /// Delivery that supersedes this one.
+    superseded_by: Option<String>,
+    /// Events that the delivery stands for, if there are several.
+    burst: Option<Burst>,
     actions: Vec<(&'static str, &'static str)>,
     accepted: DisplayTime,
     attempts: Vec<AttemptView>,
@@ -180,6 +199,8 @@ pub(super) async fn one(
         event_name: event.name.clone(),
         due,
         why: why.unwrap_or_default(),
+        superseded_by: view.superseded_by.map(|by| by.to_string()),
+        burst: view.settled.filter(|settled| settled.count > 1).map(Burst::of),
         actions,
         accepted: DisplayTime::at_ms(event.received_at_ms),
         attempts: attempts.iter().map(AttemptView::new).collect(),

@@ -6,6 +6,7 @@ use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
 use crate::limits::shortened;
 use crate::operations::{FieldFault, Operations, Problem, ReadOnly, fault, merge_patch};
+use crate::settle::SettleFault;
 use crate::signature::{SigningKey, SigningSecret};
 use crate::store::NewSubscription;
 use crate::subscription::{LoadedSettings, Ordering, Secret, Settings, Subscription, TenantId, check_secret_name};
@@ -295,7 +296,7 @@ fn transport_size_faults(settings: &Settings) -> Vec<FieldFault> {
     too_long.map(|(field, _, most)| fault(&format!("/transport/{field}"), format!("at most {most} bytes"))).collect()
 }
 
-/// Returns the settings of concurrency and rate that are out of range.
+/// Returns the settings of concurrency, rate, order and settling that are out of range.
 fn rate_faults(settings: &Settings) -> Vec<FieldFault> {
     let mut faults = Vec::new();
     if settings.rate_per_s.is_some_and(|rate| !(1..=10_000).contains(&rate)) {
@@ -303,6 +304,15 @@ fn rate_faults(settings: &Settings) -> Vec<FieldFault> {
     }
     if matches!(settings.ordering, Some(Ordering::SkipAfter { attempts }) if !(1..=100).contains(&attempts)) {
         faults.push(fault("/ordering/attempts", "events wait for 1 to 100 attempts of one that fails"));
+    }
+    if let Some(settle) = settings.settle {
+        if let Err(SettleFault { field, detail }) = settle.check() {
+            faults.push(fault(&format!("/settle/{field}"), detail));
+        }
+        if settings.retry.first_wait_ms() > 0 {
+            let detail = "the quiet time stands in the place of an initial delay: begin retry.schedule_s with 0";
+            faults.push(fault("/settle", detail));
+        }
     }
     if settings.disable_after_s > 90 * 86_400 {
         faults.push(fault("/disable_after_s", "at most 7776000 (90 days); 0 means never"));
