@@ -4,6 +4,7 @@ mod fairness;
 mod pooler;
 pub(crate) mod proxy;
 mod repeated;
+mod settling;
 
 pub(crate) use super::usage::tests::PostgresRows;
 
