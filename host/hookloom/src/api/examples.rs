@@ -105,18 +105,7 @@ pub(super) fn schema(name: &str) -> Option<Value> {
             }],
             "cursor": null,
         }),
-        "FilterTrialBody" => json!({
-            "events": 2, "has_more": false, "matching": 1, "matching_ids": [ID],
-            "newest_matching": [{
-                "id": ID, "name": "Opportunity is Created", "module": "Deal", "entity_id": "5721670354468864",
-                "received_at_ms": AT_MS,
-            }],
-            "refused": [{
-                "id": "019a2136-faad-7301-9607-05cad38ff3d4", "name": "Opportunity is Created", "module": "Deal",
-                "entity_id": "56676497", "received_at_ms": AT_MS - 900, "why": "/fields/probability/$gte 75 met 20",
-            }],
-            "fields": ["expected_value", "id", "name", "probability"],
-        }),
+        "FilterTrialBody" => filter_trial(),
         "LibraryPluginBody" => json!({
             "name": "flatten", "title": "Flat object", "description": "Sends a contact or a deal as one flat object.",
             "sha256": SHA256, "size": 238_081,
@@ -144,5 +133,21 @@ pub(super) fn schema(name: &str) -> Option<Value> {
         }),
         "Counted" => json!({"deliveries": 17, "preview": true}),
         _ => return None,
+    })
+}
+
+/// Example of the answer to a trial of a filter.
+fn filter_trial() -> Value {
+    json!({
+        "events": 2, "has_more": false, "matching": 1, "matching_ids": [ID],
+        "newest_matching": [{
+            "id": ID, "name": "Opportunity is Created", "module": "Deal", "entity_id": "5721670354468864",
+            "received_at_ms": AT_MS,
+        }],
+        "refused": [{
+            "id": "019a2136-faad-7301-9607-05cad38ff3d4", "name": "Opportunity is Created", "module": "Deal",
+            "entity_id": "56676497", "received_at_ms": AT_MS - 900, "why": "/fields/probability/$gte 75 met 20",
+        }],
+        "fields": ["expected_value", "id", "name", "probability"],
     })
 }

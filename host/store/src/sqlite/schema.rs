@@ -34,7 +34,7 @@ const MIGRATIONS: [&str; 25] = [
     include_str!("schema_22.sql"),
     include_str!("schema_23.sql"),
     include_str!("schema_24.sql"),
-    include_str!("schema_26.sql"),
+    include_str!("schema_25.sql"),
 ];
 
 /// Migrates a database to the newest schema.
