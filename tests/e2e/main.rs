@@ -72,6 +72,7 @@ mod samples;
 mod schema;
 mod scripts;
 mod send;
+mod settle_page;
 mod settling;
 mod soak;
 mod starting;

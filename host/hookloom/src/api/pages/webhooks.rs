@@ -5,6 +5,7 @@ mod filter_form;
 mod filter_rows;
 mod form;
 mod matching;
+mod settle_form;
 mod test_delivery;
 
 use super::forms::Form;
@@ -184,6 +185,7 @@ struct Webhook {
     modules: String,
     events: String,
     filter: Option<ShownFilter>,
+    settle: Option<crate::settle::Settle>,
     lane: String,
     signing: String,
     secrets: String,
@@ -231,6 +233,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         modules: modules(&subscription),
         events: subscription.settings.events.join(", "),
         filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
+        settle: subscription.settings.settle,
         lane: lane(state, subscription.id),
         signing: signing.collect::<Vec<_>>().join(", "),
         secrets: subscription.settings.secrets().keys().cloned().collect::<Vec<_>>().join(", "),

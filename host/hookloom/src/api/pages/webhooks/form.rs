@@ -1,8 +1,9 @@
-//! Form of a webhook: the vendor's two fields, and event names, filter, plugin, configuration and name.
+//! Form of a webhook: the vendor's two fields, and event names, filter, settling, plugin, configuration and name.
 
 use super::config_fields::{FieldGroup, PREFIX, groups};
 use super::filter_form::{COUNT, FILTER, FilterForm, filter_in};
 use super::matching::modules_in;
+use super::settle_form::{SettleForm, settle_in};
 use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::{Form, as_lines, pairs};
@@ -31,6 +32,7 @@ pub(super) struct WebhookForm {
     /// Each event name, and whether its box is checked.
     pub(super) events: Vec<(String, bool)>,
     pub(super) filter: FilterForm,
+    pub(super) settle: SettleForm,
     pub(super) description: String,
     pub(super) plugin: String,
     pub(super) plugins: Vec<String>,
@@ -41,7 +43,8 @@ pub(super) struct WebhookForm {
 }
 
 /// Fields with a place for their faults, in the order of the form.
-const FIELDS_IN_ORDER: [&str; 7] = ["notify_url", "modules", "events", "filter", "description", "plugin", "config"];
+const FIELDS_IN_ORDER: [&str; 8] =
+    ["notify_url", "modules", "events", "filter", "settle", "description", "plugin", "config"];
 
 /// Modules of the boxes: those of the vendor's form, and the host's.
 const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
@@ -56,6 +59,7 @@ impl WebhookForm {
             modules: MODULES.map(|module| (module.as_str(), false)).to_vec(),
             events: events(state, tenant, &[]),
             filter: FilterForm::of(None),
+            settle: SettleForm::default(),
             description: String::new(),
             plugin: String::new(),
             plugins: plugins(state, tenant).await?,
@@ -81,6 +85,7 @@ impl WebhookForm {
             modules: MODULES.map(|module| (module.as_str(), settings.modules.contains(&module))).to_vec(),
             events: events(state, &subscription.tenant, &settings.events),
             filter: FilterForm::of(settings.filter.as_ref()),
+            settle: SettleForm::of(settings.settle),
             description: settings.description.clone(),
             plugin: settings.plugin.0.iter().map(step).collect::<Vec<_>>().join(", "),
             config: as_lines(&config),
@@ -125,6 +130,7 @@ impl WebhookForm {
         Ok(WebhookForm {
             groups,
             filter,
+            settle: SettleForm::again(form),
             events: events(state, tenant, &chosen),
             action: id.map_or(blank.action, |id| UrlPath::pages_of(tenant).then("webhooks").then(&id).to_string()),
             problem: problem.map(Problem::in_words).unwrap_or_default(),
@@ -167,7 +173,9 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Subscr
     } else {
         (others.events.clone(), others.filter.clone())
     };
-    Ok(SubscriptionWrite::of(Settings { notify_url, modules, events, filter, description, config, plugin, ..others }))
+    let settle = settle_in(form, others.settle)?;
+    let settings = Settings { notify_url, modules, events, filter, settle, description, config, plugin, ..others };
+    Ok(SubscriptionWrite::of(settings))
 }
 
 /// Returns the plugins of the form, in their order.
