@@ -144,16 +144,16 @@ fn compiled_code_has(host: &Host, bytes: &[u8]) -> bool {
 async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
-    let panics = guest("panics");
-    let usual = trap(&host, &receiver, "usual", panics.clone()).await;
+    let traps = guest("traps");
+    let usual = trap(&host, &receiver, "usual", traps.clone()).await;
     assert!(message(&usual).contains("transform"), "no functions' names in {usual}");
     for (name, sections) in [("ranges", ranges()), ("lines", lines()), ("others", others())] {
-        let attempt = trap(&host, &receiver, name, with_sections(&panics, &sections)).await;
+        let attempt = trap(&host, &receiver, name, with_sections(&traps, &sections)).await;
         assert_eq!(message(&attempt), message(&usual), "{name}");
         assert!(cpu_us(&attempt) < cpu_us(&usual) + 40_000, "{name}: {attempt}");
     }
     assert!(!compiled_code_has(&host, MARK));
-    let attempt = trap(&host, &receiver, "names", with_sections(&panics, &names())).await;
+    let attempt = trap(&host, &receiver, "names", with_sections(&traps, &names())).await;
     let message = message(&attempt);
     assert!(
         message.contains("a mark of the hostile") && message.len() < 6_000 && !message.contains('\u{1b}'),
@@ -173,7 +173,7 @@ async fn sections_that_are_hostile_cost_nothing_and_names_stay() {
 async fn a_hostile_section_is_nothing_to_an_author() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ranges.wasm");
-    std::fs::write(&file, with_sections(&guest("panics"), &ranges())).unwrap();
+    std::fs::write(&file, with_sections(&guest("traps"), &ranges())).unwrap();
     let checked = tokio::process::Command::new(crate::harness::program())
         .args(["plugin", "check", "--json"])
         .arg(&file)

@@ -61,12 +61,12 @@ async fn uploaded_and_called(arena: Arena, component: Vec<u8>) -> Vec<Attack> {
 }
 
 async fn debug_ranges(arena: Arena) -> Vec<Attack> {
-    let component = with_sections(&guest("panics"), &hostile_sections::ranges());
+    let component = with_sections(&guest("traps"), &hostile_sections::ranges());
     uploaded_and_called(arena, component).await
 }
 
 async fn debug_lines(arena: Arena) -> Vec<Attack> {
-    let component = with_sections(&guest("panics"), &hostile_sections::lines());
+    let component = with_sections(&guest("traps"), &hostile_sections::lines());
     uploaded_and_called(arena, component).await
 }
 
