@@ -70,6 +70,7 @@ mod reuse;
 mod rollouts;
 mod samples;
 mod schema;
+mod script_editor;
 mod scripts;
 mod send;
 mod settle_page;

@@ -8,7 +8,7 @@ const SHORT: &str =
     "export function transform(event) {\n  return replace({ name: event.name, id: event.payload.eventData.id });\n}\n";
 
 /// Uploads a script. Returns status and answer.
-async fn upload(host: &Host, name: &str, source: &str) -> (u16, Value) {
+pub(crate) async fn upload(host: &Host, name: &str, source: &str) -> (u16, Value) {
     let url = format!("{}/v1/tenants/default/plugins/{name}", host.url);
     let request = client().put(url).header("content-type", "text/javascript; charset=utf-8").body(source.to_owned());
     let reply = exchange(request.header("authorization", format!("Bearer {ADMIN_KEY}"))).await.unwrap();

@@ -2,11 +2,12 @@
 //!
 //! `test` builds what the tests need and runs all of them; `soak` runs the fault tests in their long form; `sim` simulates the
 //! dispatcher, and `mutations` checks the simulation; `bench` measures speed;
-//! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `script-engine` builds the engine for scripts, and `library` the
-//! plugins that are part of the program; `tidy` checks the project's rules; `audit` checks the dependencies. `.ci/run` consists of
+//! `fuzz` fuzzes untrusted input; `guests` builds only the plugins; `script-engine` builds the engine for scripts, `editor` their editor, and
+//! `library` the plugins that are part of the program; `tidy` checks the project's rules; `audit` checks the dependencies. `.ci/run` consists of
 //! these.
 
 mod audit;
+mod editor;
 mod fleet;
 mod fuzz;
 mod guests;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "mutations" => mutations::run(rest),
         "fuzz" => fuzz::fuzz(rest),
         "guests" => guests::build(),
+        "editor" => editor::build(rest),
         "script-engine" => script_engine::build(rest),
         "library" => library::run(rest),
         "tidy" => tidy::run(rest),
@@ -77,6 +79,8 @@ cargo xtask script-engine [--check]
                            build the engine for scripts from its sources; or compare it with the committed one
 cargo xtask library [--check]
                            build the example plugins as the program contains them; or compare them with the committed ones
+cargo xtask editor [--check]
+                           build the editor for scripts from its sources; or compare it with the committed one
 cargo xtask tidy [--list COUNT]
                            check the rules of the house, and count idioms against their limits; list the places of one count
 cargo xtask audit           check licences, sources, versions and advisories of the dependencies";

@@ -86,15 +86,18 @@ fn cargo_home() -> Result<PathBuf, Failure> {
     home.ok_or_else(|| "neither CARGO_HOME nor HOME is set".into())
 }
 
-fn sha256(file: &Path) -> Result<String, Failure> {
+/// Returns the sha256 of a file, in hex.
+pub(crate) fn sha256(file: &Path) -> Result<String, Failure> {
     let sum = output(Command::new("sha256sum").arg("-b").arg(file))?;
     sum.split_whitespace().next().map(str::to_owned).ok_or_else(|| "sha256sum printed nothing".into())
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+/// Reads a text.
+pub(crate) fn read(file: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file.
+pub(crate) fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     std::fs::write(file, bytes).map_err(|error| format!("{}: {error}", file.display()))
 }

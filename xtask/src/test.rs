@@ -1,6 +1,6 @@
 //! Runs all tests, after building what they need: the program, the plugins and the guests.
 
-use crate::{Failure, cargo, fleet, guests, library, root, run as run_command, say, script_engine, toolchains};
+use crate::{Failure, cargo, editor, fleet, guests, library, root, run as run_command, say, script_engine, toolchains};
 use std::process::Command;
 
 /// Number of tests that run at once for each core. The end-to-end tests, which take most of the time, wait for processes, disks and
@@ -17,6 +17,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), Failure> {
     if filter.is_empty() {
         script_engine::build(&["--check".to_owned()])?;
         library::run(&["--check".to_owned()])?;
+        editor::build(&["--check".to_owned()])?;
     }
     say("building the program and the tests");
     run_command(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;

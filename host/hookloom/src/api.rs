@@ -38,6 +38,7 @@ mod refusals;
 mod refused_body;
 mod rejected;
 mod rollouts;
+mod scripts;
 mod socket;
 mod streams;
 mod subscriptions;
@@ -110,6 +111,9 @@ struct Document;
 /// Maximum size of a form that a page submits, in bytes. A form can hold an event, percent-encoded.
 const FORM_BYTES_MAX: u64 = 2 << 20;
 
+/// Maximum size of a script with its event, as JSON, in bytes.
+const TRIAL_BYTES_MAX: u64 = 4 << 20;
+
 /// Returns the layer that sets the maximum size of bodies.
 fn cap(bytes: u64) -> Extension<BodyCap> {
     Extension(BodyCap(usize::try_from(bytes).unwrap_or(usize::MAX)))
@@ -173,9 +177,11 @@ fn surface(batch_bytes_max: u64, component_bytes_max: u64) -> OpenApiRouter<Arc<
         .routes(routes!(vendor::receive))
 }
 
-/// Returns the routes of tenants and of what they accept.
+/// Returns the routes of tenants, of what they accept, and of scripts.
 fn tenant_surface() -> OpenApiRouter<Arc<ApiState>> {
+    let trials = OpenApiRouter::new().routes(routes!(scripts::try_script)).layer(cap(TRIAL_BYTES_MAX));
     OpenApiRouter::new()
+        .merge(trials)
         .routes(routes!(tenants::list, tenants::create))
         .routes(routes!(tenants::get, tenants::update, tenants::delete))
         .routes(routes!(tenants::ledger))

@@ -7,7 +7,9 @@
 
 use super::bindings::hookloom::errors::report;
 use hookloom_model::limits::cut;
+use serde::Serialize;
 use std::fmt;
+use utoipa::ToSchema;
 use wasmtime::WasmBacktrace;
 
 /// Error in a plugin's own code, in its author's terms.
@@ -101,6 +103,26 @@ impl fmt::Display for ScriptError {
             None => write!(out, "{}", self.message)?,
         }
         if self.frames.is_empty() { Ok(()) } else { write!(out, "; in {}", self.frames.join(" < ")) }
+    }
+}
+
+/// Error of a script in the form of API answers and pages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ShownScriptError {
+    /// Name and message of the error.
+    pub message: String,
+    /// Line of the script, from 1. Absent: the engine cannot tell.
+    pub line: Option<u32>,
+    /// Column of the script, from 1.
+    pub column: Option<u32>,
+    /// Functions of the script that were running, innermost first.
+    pub functions: Vec<String>,
+}
+
+impl From<ScriptError> for ShownScriptError {
+    fn from(error: ScriptError) -> Self {
+        let (line, column) = error.position.unzip();
+        ShownScriptError { message: error.message, line, column, functions: error.frames }
     }
 }
 

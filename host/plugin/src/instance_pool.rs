@@ -14,6 +14,7 @@ use hookloom_model::clock;
 use hookloom_model::subscription::{Reuse, Subscription, SubscriptionId, TenantId};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
+use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 /// Identity of an instance: the only calls that it may serve.
@@ -98,6 +99,15 @@ impl<T> InstancePool<T> {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<IdleInstance<T>>> {
         self.idle.lock()
+    }
+}
+
+/// Evicts expired idle instances periodically, until the runtime ends.
+pub(super) async fn evict_expired(pool: Weak<InstancePool>) {
+    while let Some(pool) = pool.upgrade() {
+        pool.evict_expired(clock::instant());
+        drop(pool);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -6,8 +6,7 @@
 //! # Limits
 //! Plain data. Verdicts of the contract are converted in [`convert`](super::convert).
 
-use super::author_error::AuthorError;
-use super::author_error::ScriptError;
+use super::author_error::{AuthorError, ScriptError, ShownScriptError};
 use super::config_reads::ConfigReads;
 use bytes::Bytes;
 use hookloom_model::delivery::{Arm, Cost, JudgedStep, Reason, Verdict};
@@ -243,6 +242,9 @@ pub struct Shown {
     pub verdict: Verdict,
     /// Reason of the verdict. Absent for `pass` and `replace`.
     pub reason: Option<Reason>,
+    /// Error of the script, if a script failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script_error: Option<ShownScriptError>,
     /// Body that would be sent, as text. Absent: nothing would be sent.
     pub body: Option<String>,
     /// Content type of the body.
@@ -267,6 +269,7 @@ impl Shown {
         let mut shown = Shown {
             verdict: judged.judgement.verdict(),
             reason: judged.judgement.reason(),
+            script_error: None,
             body: None,
             content_type: None,
             headers: BTreeMap::new(),
@@ -288,6 +291,7 @@ impl Shown {
                     headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
                 shown.url = url.map(String::from);
             }
+            Judgement::Fault(PluginFault::Script(error)) => shown.script_error = Some(error.into()),
             _ => {}
         }
         shown

@@ -13,7 +13,8 @@
 //!    with the active version over earlier events ([`comparison`]).
 //! 7. After a start, code is loaded from the cache or compiled again in the background ([`restore`]). Versions in whose call the host
 //!    died are not called ([`quarantine`]).
-//! 8. What another host changed in the same database is put in force here ([`follow`]).
+//! 8. A script that is not stored can be tried on an event ([`trial`]).
+//! 9. What another host changed in the same database is put in force here ([`follow`]).
 //!
 //! # Guarantees
 //! - A guest can end its call and nothing else: every fault of a guest is a [`PluginFault`], which is a value and no error.
@@ -64,12 +65,13 @@ mod secret_scan;
 mod strip;
 mod test_hooks;
 mod threads;
+mod trial;
 mod version;
 mod wasi;
 pub mod watch;
 pub mod workbench;
 
-pub use author_error::{AuthorError, ScriptError};
+pub use author_error::{AuthorError, ScriptError, ShownScriptError};
 pub use canary_test::CanaryTestFigures;
 pub use candidate::{Candidate, NewComponent};
 pub use comparison::{ComparedEvent, Comparison, EventSource, EventSources};
@@ -89,11 +91,10 @@ use cache::Cache;
 use call_record::CallRecords;
 use code::{CodeLibrary, KeyedLocks};
 use hookloom_model::chain::Step;
-use hookloom_model::clock::{self, now_ms};
+use hookloom_model::clock::now_ms;
 use hookloom_model::limits::Limits;
 use hookloom_model::subscription::TenantId;
 use hookloom_store::{Actor, PluginVersion, Store, StoreError};
-use instance_pool::InstancePool;
 use log_budget::LogBudget;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -103,10 +104,11 @@ use runtime::Runtime;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
+use trial::Trials;
 use version::VersionRef;
 
 /// Error when plugins are started or installed. A guest's misbehaviour is never an error of this type.
@@ -201,6 +203,7 @@ pub struct Plugins {
     /// Number of versions whose code is not restored since the start.
     restoring: AtomicUsize,
     stopping: CancellationToken,
+    trials: Trials,
     /// Slots of waiting calls of shadows.
     shadows: Arc<tokio::sync::Semaphore>,
     store: Arc<Store>,
@@ -238,6 +241,7 @@ impl Plugins {
             compiling_once: KeyedLocks::default(),
             restoring: AtomicUsize::new(0),
             stopping: CancellationToken::new(),
+            trials: Trials::default(),
             shadows: Arc::new(tokio::sync::Semaphore::new(rollouts::SHADOWS_WAITING_MAX)),
             store,
             limits_max: config.limits_max,
@@ -247,7 +251,7 @@ impl Plugins {
         let needed = plugins.needed_versions();
         plugins.restoring.store(needed.len(), std::sync::atomic::Ordering::Relaxed);
         tokio::spawn(plugins.clone().restore(needed));
-        tokio::spawn(evict_expired_instances(Arc::downgrade(&plugins.runtime.pool)));
+        tokio::spawn(instance_pool::evict_expired(Arc::downgrade(&plugins.runtime.pool)));
         tokio::spawn(rollouts::store_counts(Arc::downgrade(&plugins)));
         tokio::spawn(follow::follow_changes(Arc::downgrade(&plugins), changes));
         Ok(plugins)
@@ -351,14 +355,5 @@ impl Plugins {
             Some(pin) => self.version(tenant, &step.plugin, pin).await.is_ok(),
             None => self.exists(tenant, &step.plugin),
         }
-    }
-}
-
-/// Evicts expired idle instances periodically, until the runtime ends.
-async fn evict_expired_instances(pool: Weak<InstancePool>) {
-    while let Some(pool) = pool.upgrade() {
-        pool.evict_expired(clock::instant());
-        drop(pool);
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

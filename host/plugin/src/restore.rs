@@ -185,7 +185,7 @@ impl Plugins {
     }
 
     /// Returns the engine for scripts, and compiles it if necessary: once for all scripts.
-    async fn script_engine(&self, tenant: &TenantId) -> Result<Arc<Version>, PluginError> {
+    pub(super) async fn script_engine(&self, tenant: &TenantId) -> Result<Arc<Version>, PluginError> {
         let sha256 = script::engine_sha256();
         let lock = self.compiling_once.of(&sha256.to_owned());
         let _one_at_a_time = lock.lock().await;

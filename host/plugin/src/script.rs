@@ -59,10 +59,13 @@ pub fn source(stored: &[u8]) -> Option<&str> {
     text.split_once('\n').map(|(_, source)| source)
 }
 
+/// Code of the refusal of a script that fails before its function is called.
+pub(super) const DOES_NOT_LOAD: &str = "script";
+
 /// Returns the refusal of a script that fails before its function is called.
 pub(super) fn refusal(error: &ScriptError) -> Option<Refusal> {
     let remedy = "correct the script; it must load without errors and export a function transform";
-    error.before_call.then(|| Refusal::new("script", format!("the script does not load: {error}"), remedy))
+    error.before_call.then(|| Refusal::new(DOES_NOT_LOAD, format!("the script does not load: {error}"), remedy))
 }
 
 #[cfg(test)]

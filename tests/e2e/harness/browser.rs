@@ -9,6 +9,9 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+/// Ends all animations, except those without an end, such as a cursor that blinks.
+const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity).forEach((one) => one.finish())";
+
 /// Browser with the pages of one host.
 pub(crate) struct Browser {
     client: Client,
@@ -130,7 +133,7 @@ impl Browser {
     /// Takes a screenshot. The page must fit the screen's width, and axe-core must find no serious fault.
     pub(crate) async fn look(&self, name: &str) {
         // Elements that fade in do not have their final colours yet.
-        self.script("document.getAnimations().forEach((one) => one.finish())").await;
+        self.script(FINISH_ANIMATIONS).await;
         let folder = root().join("target/screenshots");
         std::fs::create_dir_all(&folder).unwrap();
         let picture = self.client.screenshot().await.unwrap();
@@ -150,9 +153,9 @@ impl Browser {
 
     /// Takes a picture of the page from its top to the end of an element, as a file in `target/tutorial`.
     pub(crate) async fn picture(&self, name: &str, last: &str) {
-        let tidy = "document.activeElement.blur(); document.documentElement.style.scrollbarWidth = 'none';
-                    document.getAnimations().forEach((one) => one.finish())";
+        let tidy = "document.activeElement.blur(); document.documentElement.style.scrollbarWidth = 'none';";
         self.script(tidy).await;
+        self.script(FINISH_ANIMATIONS).await;
         let end = format!(
             "return Math.ceil(document.querySelector({}).getBoundingClientRect().bottom + scrollY)",
             json!(last)

@@ -72,6 +72,10 @@ pub(super) fn body(operation: &str) -> Option<Value> {
         "replay_bin_request" => json!({"url": "https://hooks.example.com/crm"}),
         "add_library_plugin" => json!({"library": "redact"}),
         "dry_run_plugin" => json!({"event": event, "config": {}}),
+        "try_script" => json!({
+            "source": "export function transform(event) {\n  return event.module === \"Deal\" ? pass() : drop(\"no-deal\");\n}\n",
+            "event": event, "config": {},
+        }),
         "begin_rollout" => json!({"kind": "canary", "sha256": SHA256, "percent": 5.0}),
         "compare_plugin_versions" => json!({"events": 50}),
         "move_shard" => json!({"host": 2}),

@@ -11,6 +11,7 @@
 //!   refuse it: scripts and styles have a nonce of that page, so that not even the answer of a bin, under the same origin, is run.
 
 mod access;
+mod assets;
 mod bins;
 mod bins_view;
 mod book;
@@ -18,6 +19,7 @@ mod chart;
 mod deliveries;
 mod diff;
 mod docs;
+mod dry_result;
 mod event_types;
 mod fleet;
 mod forms;
@@ -28,6 +30,7 @@ mod plugin_library;
 mod plugins;
 mod plugins_view;
 mod rejected;
+mod script_editor;
 mod sign_in;
 mod tenants;
 mod usage;
@@ -81,6 +84,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/event-types", get(event_types::list).post(event_types::put))
         .route("/t/{t}/event-types/remove", post(event_types::remove))
         .route("/t/{t}/plugins", get(plugins::list))
+        .route("/t/{t}/scripts", get(script_editor::new).post(script_editor::submit))
+        .route("/t/{t}/scripts/{name}", get(script_editor::edit))
         .route("/t/{t}/plugins/{name}", get(plugins::one))
         .route("/t/{t}/plugins/{name}/{action}", post(plugins::act))
         .route("/t/{t}/bins", get(bins::list).post(bins::create))
@@ -92,24 +97,12 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/rejected/{id}/{action}", post(rejected::act))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
-        .route("/assets/{name}", get(asset))
+        .route("/assets/{name}", get(assets::asset))
 }
 
 /// Returns the route of the upload form, which accepts bodies as large as components.
 pub(super) fn upload() -> Router<Arc<ApiState>> {
     Router::new().route("/t/{t}/plugins", post(plugins::upload))
-}
-
-/// Returns a built-in asset of the pages (style sheet, script, icon).
-async fn asset(path: super::extract::PathParams) -> Response {
-    let (kind, text) = match path.get("name") {
-        "app.css" => ("text/css; charset=utf-8", include_str!("../../assets/app.css")),
-        "app.js" => ("text/javascript; charset=utf-8", include_str!("../../assets/app.js")),
-        "filter.js" => ("text/javascript; charset=utf-8", include_str!("../../assets/filter.js")),
-        "icon.svg" => ("image/svg+xml", include_str!("../../assets/icon.svg")),
-        _ => return Problem::not_found("asset").into_response(),
-    };
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
 }
 
 /// Returns the policy of a page for browsers: only scripts and styles with the page's nonce run.

@@ -8,8 +8,9 @@ use super::paging::{Page, PageParams};
 use crate::ids::{PluginName, VersionId};
 use crate::operations::{
     Access, ActivatedBody, Activation, ComparisonSize, DryRun, PluginBody, Problem, ToManage, ToRead, VersionBody,
+    stored_script,
 };
-use crate::plugin::{CompileError, PluginError, Shown, script};
+use crate::plugin::{Shown, script};
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -72,10 +73,6 @@ fn is_script(headers: &HeaderMap) -> bool {
 
 /// Media type of scripts.
 const JAVASCRIPT: &str = "text/javascript";
-
-fn stored_script(source: &[u8]) -> Result<Bytes, Problem> {
-    Ok(script::stored(source).map_err(CompileError::from).map_err(PluginError::from)?)
-}
 
 /// List the tenant's plugins, by name.
 #[utoipa::path(get, path = "/v1/tenants/{t}/plugins", tag = "plugins", operation_id = "list_plugins", params(("t" = String, Path), PageParams), responses((status = 200, body = [PluginBody])))]

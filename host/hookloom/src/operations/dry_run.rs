@@ -81,7 +81,8 @@ impl Operations {
     }
 }
 
-fn dry_event(
+/// Returns an event that is not stored.
+pub(super) fn dry_event(
     operations: &Operations,
     access: &Access<ToManage>,
     event: &RawValue,

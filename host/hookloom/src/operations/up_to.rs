@@ -12,6 +12,12 @@ impl<const MAX: usize> UpTo<MAX> {
     /// The maximum.
     pub(crate) const LARGEST: Self = UpTo(MAX);
 
+    /// Returns a number that is known when the program is compiled. One outside of the range does not compile.
+    pub(crate) const fn fixed<const COUNT: usize>() -> Self {
+        const { assert!(COUNT >= 1 && COUNT <= MAX) };
+        UpTo(COUNT)
+    }
+
     /// Returns the number.
     pub(crate) fn get(self) -> usize {
         self.0

@@ -55,7 +55,7 @@ fn answer(file: &'static hookloom_book::File, asked: &HeaderMap) -> Response {
 }
 
 /// Returns true if `If-None-Match` names this entity tag. Weak tags compare equal to strong ones.
-fn is_known(asked: &HeaderMap, etag: &str) -> bool {
+pub(super) fn is_known(asked: &HeaderMap, etag: &str) -> bool {
     let lines = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
     tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)

@@ -1,9 +1,10 @@
 //! Pages of plugins: upload, versions, rollouts, and the dry run.
 
+use super::dry_result::DryResult;
 use super::forms::{Form, pairs};
 use super::notes::NoteParams;
 use super::plugin_library::{self, LibraryRow};
-use super::plugins_view::{Compared, DryResult, Picked, PluginPage, PluginRow, quarantined};
+use super::plugins_view::{Compared, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
 use crate::api::ApiState;
@@ -236,7 +237,7 @@ async fn dry(user: &TenantUser, state: &Arc<ApiState>, form: &Form, name: Plugin
         config: form.get("config").to_owned(),
     };
     let judged = async {
-        let event = picked_event(user, state, form).await?;
+        let event = picked_event(user, state, form).await?.text;
         let parsed = RawValue::from_string(event.clone());
         let parsed = parsed.map_err(|error| Problem::field("/event", error.to_string()))?;
         let config = pairs(form.get("config")).map_err(|detail| Problem::field("/config", detail))?;
@@ -260,15 +261,28 @@ async fn dry(user: &TenantUser, state: &Arc<ApiState>, form: &Form, name: Plugin
     }
 }
 
+/// Event of a form.
+pub(super) struct PickedEvent {
+    /// Payload of the event.
+    pub(super) text: String,
+    /// Payload of the event before it of the same entity.
+    pub(super) previous: Option<String>,
+}
+
 /// Returns the event of the form: a submitted one, a sample, or a stored one.
-async fn picked_event(user: &TenantUser, state: &ApiState, form: &Form) -> Result<String, Problem> {
+pub(super) async fn picked_event(user: &TenantUser, state: &ApiState, form: &Form) -> Result<PickedEvent, Problem> {
+    fn alone(text: &str) -> PickedEvent {
+        PickedEvent { text: text.to_owned(), previous: None }
+    }
     if form.has("event_text") {
-        return Ok(form.get("event_text").to_owned());
+        return Ok(alone(form.get("event_text")));
     }
     let pick = form.get("pick");
     if let Some((_, sample)) = SAMPLES.iter().find(|(module, _)| pick == format!("sample:{}", module.as_str())) {
-        return Ok((*sample).to_owned());
+        return Ok(alone(sample));
     }
     let id = pick.parse().map(EventId).map_err(|_| Problem::not_found("event"))?;
-    Ok(state.operations.store.event(user.tenant.clone(), id).await?.event.text().to_owned())
+    let event = state.operations.store.event(user.tenant.clone(), id).await?.event;
+    let previous = state.operations.store.previous(user.tenant.clone(), &event).await?;
+    Ok(PickedEvent { text: event.text().to_owned(), previous: previous.map(|previous| previous.text().to_owned()) })
 }

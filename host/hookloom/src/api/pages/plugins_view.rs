@@ -1,18 +1,17 @@
 //! Views of plugins: versions with their reports, a rollout, figures, and a dry run.
 
 use super::chart;
-use super::diff::Diff;
+use super::dry_result::DryResult;
 use super::overview::{bars, series, times};
 use super::plugin_library::OriginView;
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
 use crate::clock::now_ms;
-use crate::delivery::Verdict;
 use crate::event::SAMPLES;
 use crate::manifest::{ConfigKey, Manifest};
 use crate::operations::Problem;
-use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures, Shown};
+use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures};
 use crate::plural::counted;
 use crate::store::{PluginVersion, RolloutKind, StoredRollout};
 use crate::subscription::TenantId;
@@ -175,6 +174,7 @@ struct VersionRow {
     picked: bool,
     /// Reason for the quarantine. Empty: the version is not quarantined.
     quarantined: String,
+    is_script: bool,
     report: Vec<(&'static str, String)>,
 }
 
@@ -192,6 +192,7 @@ impl VersionRow {
             call: probe.map(|probe| duration(probe.steady_call_us)).unwrap_or_default(),
             picked: false,
             quarantined: quarantined(state, &user.tenant, &version.sha256),
+            is_script: report.as_ref().is_some_and(|report| report.script_engine.is_some()),
             report: report.map(facts).unwrap_or_default(),
             sha256: version.sha256,
         }
@@ -301,57 +302,5 @@ impl Compared {
             (format!("Event {event}: {before} before, {now} now"), diff)
         }
         Compared(summary, comparison.differences.iter().map(line).collect())
-    }
-}
-
-/// Result of a dry run.
-pub(super) struct DryResult {
-    verdict: String,
-    reason: String,
-    diff: Diff,
-    headers: String,
-    log: String,
-    cost: String,
-    /// Config keys that were not read, in one text.
-    unread: String,
-}
-
-impl DryResult {
-    pub(super) fn new(event: &str, shown: Shown) -> Self {
-        let diff = match (shown.verdict, &shown.body) {
-            (Verdict::Replace, Some(body)) => Diff::new(event, body.as_str()),
-            (Verdict::Pass, _) => Diff::same("It passes unchanged.", event),
-            _ => Diff::words("Nothing would be sent."),
-        };
-        let headers = shown.headers.iter().map(|(name, value)| format!("{name}: {value}"));
-        let kind = shown.content_type.iter().map(|kind| format!("content-type: {kind}"));
-        DryResult {
-            verdict: shown.verdict.to_string(),
-            reason: shown.reason.map(|reason| reason.to_string()).unwrap_or_default(),
-            diff,
-            headers: kind.chain(headers).collect::<Vec<_>>().join("\n"),
-            log: shown.log.join("\n"),
-            unread: shown.unread_config.join(", "),
-            cost: format!(
-                "Judged by {} in {} (CPU {}) with {} of memory and {} into the host.",
-                shown.plugin_sha256.as_deref().map(short).unwrap_or_default(),
-                duration(shown.cost.wall_us),
-                duration(shown.cost.cpu_us),
-                size(shown.cost.memory_bytes),
-                counted(shown.cost.host_calls, "call", "calls")
-            ),
-        }
-    }
-
-    pub(super) fn refused(reason: String) -> Self {
-        DryResult {
-            verdict: "not judged".to_owned(),
-            reason,
-            diff: Diff::words(""),
-            headers: String::new(),
-            log: String::new(),
-            cost: String::new(),
-            unread: String::new(),
-        }
     }
 }
