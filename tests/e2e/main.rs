@@ -38,6 +38,7 @@ mod guests;
 mod harness;
 mod history;
 mod host_names;
+mod hostile_scripts;
 mod hostile_sections;
 mod intake;
 mod interference;
