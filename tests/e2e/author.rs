@@ -19,7 +19,7 @@ fn plugin(folder: &Path, arguments: &[&str]) -> Output {
 
 /// Runs a command that must succeed, and returns its stdout.
 #[track_caller]
-fn good(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn good(folder: &Path, arguments: &[&str]) -> String {
     let output = plugin(folder, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {stderr}{}", String::from_utf8_lossy(&output.stdout));
@@ -28,7 +28,7 @@ fn good(folder: &Path, arguments: &[&str]) -> String {
 
 /// Runs a command that must fail, and returns its stderr.
 #[track_caller]
-fn bad(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn bad(folder: &Path, arguments: &[&str]) -> String {
     let output = plugin(folder, arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).unwrap()

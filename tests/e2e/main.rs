@@ -72,6 +72,7 @@ mod rollouts;
 mod samples;
 mod schema;
 mod script_editor;
+mod script_versions;
 mod scripts;
 mod send;
 mod settle_page;

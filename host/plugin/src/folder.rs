@@ -13,6 +13,9 @@
 //! A file system that hangs (a network mount) makes these functions hang. They run on threads that a stop does not wait for; see
 //! [`watch`](super::watch).
 
+use super::report::Refusal;
+use super::script;
+use bytes::Bytes;
 use hookloom_model::subscription::{TenantId, is_slug};
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -63,6 +66,34 @@ impl From<Errno> for FolderError {
     }
 }
 
+/// Kind of a plugin's file, by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// Component: `<name>.wasm`.
+    Component,
+    /// Script: `<name>.js`.
+    Script,
+}
+
+impl FileKind {
+    const ALL: [FileKind; 2] = [FileKind::Component, FileKind::Script];
+
+    fn ending(self) -> &'static str {
+        match self {
+            FileKind::Component => ".wasm",
+            FileKind::Script => ".js",
+        }
+    }
+
+    /// Returns the content of a file in the form in which a version is stored.
+    pub(super) fn stored(self, bytes: Vec<u8>) -> Result<Bytes, Refusal> {
+        match self {
+            FileKind::Component => Ok(bytes.into()),
+            FileKind::Script => script::stored(&bytes),
+        }
+    }
+}
+
 /// Metadata by which a change of a file is found without reading the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileStamp {
@@ -109,7 +140,7 @@ pub(super) struct TenantFolder {
 pub(super) struct Listing {
     /// Entries by plugin name.
     pub(super) plugins: Vec<(String, FolderEntry)>,
-    /// Names of `.wasm` files that are not valid plugin names, escaped for the log.
+    /// Names of `.wasm` and `.js` files that are not valid plugin names, escaped for the log.
     pub(super) misnamed: Vec<String>,
 }
 
@@ -136,11 +167,12 @@ impl TenantFolder {
                 None => {}
                 Some(Err(misnamed)) => listing.misnamed.push(misnamed),
                 Some(Ok(name)) => {
-                    listing.plugins.extend(entry_at(&self.folder, &entry).map(|found| (name.to_owned(), found)));
+                    listing.plugins.extend(entry_of(&self.folder, name).map(|found| (name.to_owned(), found)));
                 }
             }
         }
         listing.plugins.sort_by(|(one, _), (other, _)| one.cmp(other));
+        listing.plugins.dedup_by(|(one, _), (other, _)| one == other);
         Ok(listing)
     }
 }
@@ -154,19 +186,37 @@ fn entry_at(folder: &OwnedFd, file: &str) -> Option<FolderEntry> {
     }
 }
 
+/// Returns the entry of a plugin: of its one file.
+fn entry_of(folder: &OwnedFd, plugin: &str) -> Option<FolderEntry> {
+    let [component, script] = FileKind::ALL.map(|kind| entry_at(folder, &file_name(plugin, kind)));
+    match (component, script) {
+        (Some(_), Some(_)) => Some(FolderEntry::Unusable(format!(
+            "there are two files, {plugin}.wasm and {plugin}.js, and a plugin has one; remove one of them"
+        ))),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Returns the current entry under a plugin's name.
 pub(super) fn entry(root: &Path, tenant: &TenantId, name: &str) -> Option<FolderEntry> {
-    entry_at(&open_tenant(root, tenant).ok()?, &file_name(name))
+    entry_of(&open_tenant(root, tenant).ok()?, name)
 }
 
 /// Reads a plugin's file, at most `bytes_max` of it.
-pub(super) fn read(root: &Path, tenant: &TenantId, name: &str, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
+pub(super) fn read(
+    root: &Path,
+    tenant: &TenantId,
+    name: &str,
+    bytes_max: u64,
+) -> Result<(FileKind, Vec<u8>), FolderError> {
     let folder = open_tenant(root, tenant)?;
-    let name = file_name(name);
+    let is_there = |kind: &FileKind| entry_at(&folder, &file_name(name, *kind)).is_some();
+    let kind = FileKind::ALL.into_iter().find(is_there).unwrap_or(FileKind::Component);
+    let name = file_name(name, kind);
     // Opening a device can have effects, so the type is checked first.
     stat_regular(&folder, &name)?;
     let opened = open_beneath(&folder, &name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-    read_regular(opened, bytes_max)
+    Ok((kind, read_regular(opened, bytes_max)?))
 }
 
 fn read_regular(opened: OwnedFd, bytes_max: u64) -> Result<Vec<u8>, FolderError> {
@@ -182,14 +232,16 @@ fn read_regular(opened: OwnedFd, bytes_max: u64) -> Result<Vec<u8>, FolderError>
     Ok(component)
 }
 
-/// Returns the plugin's name in a file name. An error: the name is not valid. None: the file is not a `.wasm` file, or hidden.
+/// Returns the plugin's name in a file name. An error: the name is not valid. None: the file is neither a `.wasm` nor a `.js` file, or
+/// hidden.
 fn plugin_name(file: &str) -> Option<Result<&str, String>> {
-    let name = file.strip_suffix(".wasm").filter(|_| !file.starts_with('.'))?;
+    let name = FileKind::ALL.into_iter().find_map(|kind| file.strip_suffix(kind.ending()));
+    let name = name.filter(|_| !file.starts_with('.'))?;
     Some(if is_slug(name) { Ok(name) } else { Err(format!("{file:?}")) })
 }
 
-fn file_name(plugin: &str) -> String {
-    format!("{plugin}.wasm")
+fn file_name(plugin: &str, kind: FileKind) -> String {
+    format!("{plugin}{}", kind.ending())
 }
 
 /// Opens the plugins folder, whose path the operator chose.
@@ -241,144 +293,4 @@ fn entries(folder: impl AsFd) -> Result<Vec<String>, FolderError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::fs::mkfifoat;
-    use std::os::unix::fs::symlink;
-    use std::os::unix::net::UnixListener;
-
-    const BYTES_MAX: u64 = 100;
-
-    fn tenant() -> TenantId {
-        TenantId::parse("t").expect("a tenant")
-    }
-
-    /// Creates a plugins folder with a folder of the tenant `t`.
-    fn root() -> (tempfile::TempDir, PathBuf) {
-        let root = tempfile::tempdir().expect("a folder");
-        let folder = root.path().join("t");
-        std::fs::create_dir(&folder).expect("made");
-        (root, folder)
-    }
-
-    #[test]
-    fn a_plugin_is_named_by_the_rule_of_plugin_names() {
-        #[track_caller]
-        fn check(file: &str, expected: Option<Result<&str, &str>>) {
-            let expected = expected.map(|name| name.map_err(str::to_owned));
-            assert_eq!(plugin_name(file), expected, "{file}");
-        }
-        check("flatten.wasm", Some(Ok("flatten")));
-        check("flatten-2.wasm", Some(Ok("flatten-2")));
-        check("._flatten.wasm", None);
-        check(".flatten.wasm", None);
-        check(".wasm", None);
-        check("..data", None);
-        check("flatten.wasm.tmp", None);
-        check("flatten.txt", None);
-        check("Flatten.wasm", Some(Err("\"Flatten.wasm\"")));
-        check("-a.wasm", Some(Err("\"-a.wasm\"")));
-        check("a\u{1b}[2J.wasm", Some(Err("\"a\\u{1b}[2J.wasm\"")));
-        check("a.b.wasm", Some(Err("\"a.b.wasm\"")));
-    }
-
-    /// Checks the result of reading and of listing a file of the plugin `p` that `make` creates.
-    #[track_caller]
-    fn check_file(folder: &Path, make: impl FnOnce(&Path), expected: Result<&str, &str>) {
-        let root = folder.parent().expect("a root");
-        let file = folder.join("p.wasm");
-        make(&file);
-        let read = read(root, &tenant(), "p", BYTES_MAX).map_err(|error| error.to_string());
-        let read = read.map(|bytes| String::from_utf8(bytes).expect("text"));
-        assert_eq!(read.as_deref().map_err(String::as_str), expected);
-        let folders = tenant_folders(root).expect("folders");
-        let folder = folders.iter().find(|folder| folder.tenant == tenant()).expect("the tenant's");
-        let listed = folder.list().expect("a listing").plugins;
-        let found = listed.into_iter().find(|(name, _)| name == "p").expect("the plugin").1;
-        let unusable = match found {
-            FolderEntry::Unusable(why) => Some(why),
-            FolderEntry::File(_) => None,
-        };
-        // A size is a matter of reading.
-        let expected = expected.err().filter(|why| !why.starts_with("the file is too large"));
-        assert_eq!(unusable.as_deref(), expected);
-        std::fs::remove_file(&file).or_else(|_| std::fs::remove_dir(&file)).expect("removed");
-    }
-
-    #[test]
-    fn only_regular_files_within_the_folder_are_read() {
-        const OUT: Result<&str, &str> =
-            Err("the file is a link that leads out of the tenant's folder; copy the file itself into the folder");
-        const NOT_REGULAR: Result<&str, &str> = Err("this is not a regular file");
-        const TOO_LARGE: Result<&str, &str> = Err("the file is too large: component_bytes_max is 100");
-        let (root, folder) = root();
-        std::fs::write(root.path().join("secret"), b"secret").expect("written");
-        std::fs::create_dir(root.path().join("other")).expect("made");
-        std::fs::write(root.path().join("other/p.wasm"), b"another tenant's").expect("written");
-        std::fs::create_dir(folder.join("v1")).expect("made");
-        std::fs::write(folder.join("v1/p.wasm"), b"mounted").expect("written");
-        symlink("v1", folder.join("..data")).expect("linked");
-        check_file(&folder, |file| std::fs::write(file, b"component").expect("written"), Ok("component"));
-        let largest = "x".repeat(100);
-        check_file(&folder, |file| std::fs::write(file, &largest).expect("written"), Ok(&largest));
-        check_file(&folder, |file| std::fs::write(file, [b'x'; 101]).expect("written"), TOO_LARGE);
-        check_file(&folder, |file| symlink("..data/p.wasm", file).expect("linked"), Ok("mounted"));
-        let out = ["../t/v1/p.wasm", "../secret", "../other/p.wasm", "/proc/kmsg", "/proc/self/fd/0", "p.wasm"];
-        for target in out {
-            check_file(&folder, |file| symlink(target, file).expect("linked"), OUT);
-        }
-        check_file(&folder, |file| std::fs::create_dir(file).expect("made"), NOT_REGULAR);
-        check_file(&folder, |file| drop(UnixListener::bind(file).expect("bound")), NOT_REGULAR);
-        let fifo = |file: &Path| mkfifoat(CWD, file, Mode::from_raw_mode(0o600)).expect("made");
-        check_file(&folder, fifo, NOT_REGULAR);
-    }
-
-    #[test]
-    fn a_file_with_its_previous_size_and_time_looks_changed() {
-        let (root, folder) = root();
-        let path = folder.join("p.wasm");
-        std::fs::write(&path, b"one").expect("written");
-        let before = std::fs::metadata(&path).expect("there");
-        let stamp = || entry(root.path(), &tenant(), "p").expect("there");
-        let before_write = stamp();
-        assert_eq!(stamp(), before_write);
-        // The kernel's clock for files ticks some times in a hundredth of a second.
-        while stamp() == before_write {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-            let mut file = File::options().write(true).open(&path).expect("opened");
-            std::io::Write::write_all(&mut file, b"two").expect("written in place");
-            file.set_modified(before.modified().expect("a time")).expect("set");
-            let after = file.metadata().expect("there");
-            assert_eq!(
-                (after.len(), after.modified().expect("a time")),
-                (before.len(), before.modified().expect("a time"))
-            );
-        }
-    }
-
-    #[test]
-    fn a_tenants_folder_is_a_folder_within_the_plugins_folder() {
-        let (root, _) = root();
-        let outside = tempfile::tempdir().expect("a folder");
-        std::fs::write(outside.path().join("p.wasm"), b"x").expect("written");
-        symlink(outside.path(), root.path().join("out")).expect("linked");
-        symlink("t", root.path().join("within")).expect("linked");
-        std::fs::write(root.path().join("file"), b"x").expect("written");
-        std::fs::create_dir(root.path().join("No-Tenant")).expect("made");
-        let found = tenant_folders(root.path()).expect("folders");
-        let mut names: Vec<_> = found.iter().map(|folder| folder.tenant.to_string()).collect();
-        names.sort();
-        assert_eq!(names, ["t", "within"]);
-        let out = TenantId::parse("out").expect("a tenant");
-        assert!(matches!(read(root.path(), &out, "p", BYTES_MAX), Err(FolderError::LeadsOut)));
-    }
-
-    #[test]
-    fn reading_is_bounded_whatever_the_size_says() {
-        // A file of proc(5) says that it has no bytes.
-        let opened = File::open("/proc/self/status").expect("there");
-        assert_eq!(FileStamp::of(&fstat(&opened).expect("a look")).bytes, 0);
-        let read = read_regular(opened.into(), BYTES_MAX);
-        assert!(matches!(read, Err(FolderError::TooLarge { bytes_max: BYTES_MAX })), "{read:?}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Watcher of the plugins folder, `<data>/plugins/<tenant>/<name>.wasm`. The only module that uses notify.
+//! Watcher of the plugins folder, `<data>/plugins/<tenant>/<name>.wasm` or `.js`. The only module that uses notify.
 //!
 //! # Theory of operation
 //! Notifications of the system only trigger a scan, which also runs every `plugins_rescan_s`, because notifications get lost. A file is read when its size, times or identity changed and stayed the same
@@ -370,16 +370,17 @@ async fn install(
     }
     let key = (tenant.clone(), name.to_owned());
     let read = on_own_thread(move || {
-        let component = folder::read(&root, &key.0, &key.1, bytes_max)?;
-        let sha256 = hex::encode(Sha256::digest(&component));
-        Ok::<_, FolderError>((component, sha256))
+        let (kind, bytes) = folder::read(&root, &key.0, &key.1, bytes_max)?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        Ok::<_, FolderError>((kind, bytes, sha256))
     });
-    let (component, sha256) = read.await.ok_or_else(|| FileProblem::Ours("it could not be read".into()))??;
+    let (kind, bytes, sha256) = read.await.ok_or_else(|| FileProblem::Ours("it could not be read".into()))??;
     let last = plugins.store.plugin_file(tenant.clone(), name.to_owned()).await;
     if last.map_err(|error| FileProblem::ours(&error))?.as_ref() == Some(&sha256) {
         return Ok(());
     }
-    match plugins.install(Actor::PluginsFolder, tenant.clone(), name.to_owned(), component.into()).await {
+    let component = kind.stored(bytes).map_err(|refusal| FileProblem::OfTheFile(refusal.to_string()))?;
+    match plugins.install(Actor::PluginsFolder, tenant.clone(), name.to_owned(), component).await {
         Ok(_) => {}
         Err(PluginError::Compile(CompileError::Refused(refusal))) => {
             return Err(FileProblem::OfTheFile(refusal.to_string()));
