@@ -1,4 +1,4 @@
-//! Scripts as versions: in the plugins folder, pushed from the command line, behind a gate, as a canary, and replayed.
+//! Scripts as versions: in the plugins folder, pushed from the command line, behind a gate, as a canary, replayed, and ejected as a component.
 
 use crate::author::{bad, good};
 use crate::harness::{ADMIN_KEY, Host, Receiver, client, event, exchange, guest, text, until};
@@ -112,4 +112,52 @@ async fn a_script_is_pushed_and_run_by_the_command_line() {
     std::fs::write(place.path().join("deals.js"), "export function transform() {\n  oh no\n}").unwrap();
     let refused = bad(place.path(), &[&["push", "deals.js"][..], &target].concat());
     assert!(refused.contains("line 2, column"), "{refused}");
+}
+
+/// Script with everything that an ejected project must do as a host does: config, log, header, large number, previous event, drop.
+const RICH: &str = r#"let calls = 0;
+export function transform(event) {
+  calls += 1;
+  const wanted = config.wanted ?? "any";
+  console.log(`${event.name} äß𝄞`, calls);
+  const data = event.payload.eventData;
+  if (event.module === "Contact") return drop("no-deal", `${wanted}: ${event.entityId}`);
+  return replace(
+    { big: data.big ?? data.id, copy: { ...data }, before: history.previous() ?? null, at: event.receivedAt },
+    { headers: { "x-calls": calls } },
+  );
+}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ejected_script_goes_the_whole_way() {
+    let host = Host::start().await;
+    assert_eq!(upload(&host, "rich", RICH).await.0, 200);
+    host.plugin("component", guest("passes")).await;
+    let place = TempDir::new().unwrap();
+    let target = ["--url", &host.url, "--key", ADMIN_KEY];
+    let refused = bad(place.path(), &[&["eject", "component"][..], &target].concat());
+    assert!(refused.contains("is a component, not a script"), "{refused}");
+    assert!(good(place.path(), &[&["eject", "rich"][..], &target].concat()).contains("hookloom plugin build"));
+    assert!(bad(place.path(), &[&["eject", "rich"][..], &target].concat()).contains("already exists"));
+    let folder = place.path().join("rich");
+    assert_eq!(std::fs::read_to_string(folder.join("src/plugin.js")).unwrap(), RICH);
+    // Further cases, whose expected results are the script's.
+    let big =
+        json!({"eventName": "Opportunity is Updated", "eventData": {"id": 3, "name": "é", "expected_value": 0.1}});
+    let big = big.to_string().replace("\"id\":3", "\"id\":3,\"big\":9007199254740993");
+    let before = event("Opportunity is Created", 3);
+    let case = format!(r#"{{"event": {big}, "previous": {before}}}"#);
+    std::fs::write(folder.join("golden/big.json"), case).unwrap();
+    let case = format!(r#"{{"event": {}, "config": {{"wanted": "deals"}}}}"#, event("Contact is Updated", 4));
+    std::fs::write(folder.join("golden/config.json"), case).unwrap();
+    good(&folder, &["test", "--component", "src/plugin.js", "--bless"]);
+    let blessed = std::fs::read_to_string(folder.join("golden/big.json")).unwrap();
+    assert!(blessed.matches("9007199254740993").count() >= 3 && blessed.contains("x-calls"), "{blessed}");
+    let config = std::fs::read_to_string(folder.join("golden/config.json")).unwrap();
+    assert!(config.contains("no-deal: deals: 4"), "{config}");
+    good(&folder, &["build"]);
+    let tested = good(&folder, &["test"]);
+    assert!(tested.contains("4 cases, 4 right, 0 failed"), "{tested}");
+    assert!(good(&folder, &[&["push"][..], &target].concat()).contains("active: version"));
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 mod check;
+mod eject;
 mod golden;
 mod judge;
 mod library;
@@ -52,6 +53,8 @@ pub(super) enum PluginCommand {
     Rollout(rollout::RolloutArgs),
     /// Fetch the event of a real delivery from a host, and judge it with a local plugin.
     Replay(judge::ReplayArgs),
+    /// Write a script of a running host as a project that builds a component, with its cases.
+    Eject(eject::EjectArgs),
     /// Print the contract between host and plugins (WIT).
     Wit,
 }
@@ -72,6 +75,7 @@ pub(super) async fn run(command: PluginCommand) -> Result<(), Failure> {
         PluginCommand::Show(args) => show::show(args).await,
         PluginCommand::Rollout(args) => rollout::rollout(args).await,
         PluginCommand::Replay(args) => judge::replay(args).await,
+        PluginCommand::Eject(args) => eject::eject(args).await,
         PluginCommand::Wit => {
             program_text(WIT);
             Ok(())

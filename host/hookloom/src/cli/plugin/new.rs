@@ -23,8 +23,9 @@ pub(in crate::cli) struct NewArgs {
     json: bool,
 }
 
+/// Programming language of a plugin.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Language {
+pub(super) enum Language {
     Rust,
     Js,
     Ts,
@@ -38,6 +39,8 @@ macro_rules! template {
         include_str!(concat!("../../../../../plugins/templates/", $path))
     };
 }
+
+pub(super) use template;
 
 /// File of the Rust sdk, which is part of a Rust plugin.
 macro_rules! sdk {
@@ -141,13 +144,36 @@ impl Language {
     }
 }
 
+impl Language {
+    /// Returns the text of a template, filled in for a plugin.
+    pub(super) fn filled(self, text: &str, name: &PluginName) -> String {
+        let (language, needs) = self.words();
+        let text = text.replace("{{name_}}", &name.replace('-', "_")).replace("{{name}}", name);
+        text.replace("{{language}}", language).replace("{{needs}}", needs)
+    }
+}
+
 pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
     let name = &args.name;
     let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(name.as_str()));
     if folder.exists() {
         return Err(format!("{} already exists", folder.display()).into());
     }
-    let mut files = args.lang.files();
+    write_project(&folder, name, args.lang)?;
+    let (language, needs) = args.lang.words();
+    if args.json {
+        let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
+        return Ok(terminal::json_pretty(&whole)?);
+    }
+    outln!("made {} ({}); next:\n", folder.display(), language);
+    outln!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
+    outln!("  hookloom plugin run --event event.json\n\nIt needs {}. README.md there has the rest.", needs);
+    Ok(())
+}
+
+/// Writes the files of a plugin's template.
+pub(super) fn write_project(folder: &Path, name: &PluginName, lang: Language) -> Result<(), Failure> {
+    let mut files = lang.files();
     files.extend([
         ("README.md", template!("README.md.txt")),
         (".gitignore", template!("gitignore.txt")),
@@ -158,12 +184,10 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         ("wit/errors.wit", ERRORS_WIT),
         ("wit/deps/plugin.wit", WIT),
     ]);
-    let (language, needs) = args.lang.words();
     for (path, text) in files {
-        let text = text.replace("{{name_}}", &name.replace('-', "_")).replace("{{name}}", name);
-        write(&folder.join(path), text.replace("{{language}}", language).replace("{{needs}}", needs).as_bytes())?;
+        write(&folder.join(path), lang.filled(text, name).as_bytes())?;
     }
-    match args.lang {
+    match lang {
         // In the repository, the WIT files are in two folders; here they are in one.
         Language::Rust => {
             for (path, text) in SDK {
@@ -180,13 +204,6 @@ pub(super) fn new(args: &NewArgs) -> Result<(), Failure> {
         }
         Language::Python => {}
     }
-    if args.json {
-        let whole = serde_json::json!({"folder": folder, "language": language, "needs": needs});
-        return Ok(terminal::json_pretty(&whole)?);
-    }
-    outln!("made {} ({}); next:\n", folder.display(), language);
-    outln!("  cd {}\n  hookloom plugin build\n  hookloom plugin test", folder.display());
-    outln!("  hookloom plugin run --event event.json\n\nIt needs {}. README.md there has the rest.", needs);
     Ok(())
 }
 
@@ -196,7 +213,8 @@ fn prelude() -> String {
     module.replace("the script threw", "the plugin threw").replace("by a script", "by a plugin")
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file, and creates its folders.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let with_path = |error: std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(with_path)?;
     Ok(std::fs::write(path, bytes).map_err(with_path)?)
