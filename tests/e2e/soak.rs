@@ -1,7 +1,8 @@
 //! Long form of the fault tests, which takes minutes and prints a table. `cargo xtask soak` runs them; `cargo xtask test` does not.
 
 use crate::crash::kill_again_and_again;
-use crate::harness::{Host, RawReceiver, Receiver, Visitor, text};
+use crate::harness::{Host, RawReceiver, Receiver, Visitor, event, text, until};
+use crate::scripts::upload;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -110,8 +111,7 @@ async fn a_million_pending() -> (Host, Vec<String>) {
     }
     // As many deliveries of one request as a host allows by default.
     for batch in 0..EVENTS / 40 {
-        let events: Vec<String> =
-            (0..40).map(|number| crate::harness::event("Contact is Created", batch * 40 + number)).collect();
+        let events: Vec<String> = (0..40).map(|number| event("Contact is Created", batch * 40 + number)).collect();
         host.ask(Method::POST, "./events", events.join("\n")).await.ok();
     }
     (host, subscriptions)
@@ -289,4 +289,57 @@ async fn a_thousand_plugins_come_back() {
         &format!("{:.1} s (goal: under 5 s)", took.as_secs_f64()),
     );
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// Number of distinct scripts whose memory is measured: as many plugins as a tenant has.
+const SCRIPTS: usize = 1_000;
+
+/// Returns a script of a usual size that differs from all others.
+fn script(number: usize) -> String {
+    let lines: String = (0..20).map(|line| format!("  // Rule {line} of script {number}.\n")).collect();
+    format!(
+        "export function transform(event) {{\n{lines}  return replace({{ from: {number}, id: event.entityId }});\n}}\n"
+    )
+}
+
+/// Restarts a host, and judges an event with each of its scripts, the whole round twice. Returns resident MiB, and the median of the
+/// second round's calls, in microseconds.
+async fn restarted_with_scripts(host: Host, scripts: usize) -> (Host, u64, u64) {
+    let (_, folder) = host.stop().await;
+    let host = Host::with().on(folder).start().await;
+    until("the cache to be checked", async || host.log().contains("checked the cache").then_some(())).await;
+    assert!(host.log().contains("to_compile=0"), "nothing is compiled at a start: {}", host.log());
+    let contact: Value = serde_json::from_str(&event("Contact is Created", 7)).unwrap();
+    let trial = json!({"event": contact, "limits": {"cpu_ms": 500}});
+    let mut calls = Vec::new();
+    for round in 0..2 {
+        for number in 0..scripts {
+            let shown = host.post(&format!("./plugins/s{number}/dry-run"), &trial).await;
+            assert_eq!(shown["body"], json!(format!(r#"{{"from":{number},"id":"7"}}"#)), "{shown}");
+            calls.extend(shown["cost"]["wall_us"].as_u64().filter(|_| round == 1));
+        }
+    }
+    calls.sort_unstable();
+    let resident = resident_mib(&host);
+    (host, resident, calls[calls.len() / 2])
+}
+
+#[tokio::test]
+#[ignore = "long; cargo xtask soak runs it"]
+async fn a_thousand_scripts_share_an_engine() {
+    let host = Host::start().await;
+    assert_eq!(upload(&host, "s0", &script(0)).await.0, 200);
+    let (host, with_one, call_of_one) = restarted_with_scripts(host, 1).await;
+    for number in 1..SCRIPTS {
+        assert_eq!(upload(&host, &format!("s{number}"), &script(number)).await.0, 200);
+    }
+    let (_host, with_all, call_of_all) = restarted_with_scripts(host, SCRIPTS).await;
+    report(
+        &format!("{SCRIPTS} distinct scripts, after a restart and two calls of each"),
+        &format!(
+            "{} MiB more than with one, nothing compiled; a call takes {call_of_all} µs (with one script {call_of_one} µs)",
+            with_all.saturating_sub(with_one)
+        ),
+    );
+    assert!(with_all <= with_one + 64, "{with_one} MiB with one, {with_all} MiB with all");
 }
