@@ -6,8 +6,8 @@ use crate::clock::now_ms;
 use crate::event::{Event, EventId, read_envelope};
 use crate::ids::{PluginName, VersionId};
 use crate::limits::Limits;
-use crate::plugin::{ConfigReads, PluginInput, Shown};
-use crate::subscription::{CallSettings, Subscription};
+use crate::plugin::{ConfigReads, Judged, PluginInput, Shown};
+use crate::subscription::{CallSettings, Subscription, TenantId};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -63,26 +63,67 @@ impl Operations {
         if let Err(detail) = limits.check(&self.plugins.limits_max(&access.tenant)) {
             return Err(Problem::field("/limits", detail));
         }
-        let received_at_ms = received_at_ms.unwrap_or_else(now_ms);
-        let event = Arc::new(dry_event(self, access, &event, received_at_ms)?);
-        let previous = previous.map(|previous| dry_event(self, access, &previous, received_at_ms)).transpose()?;
+        let events = DryEvents::read(self, access, &event, previous.as_deref(), received_at_ms)?;
         let pin = version.map(|version| VersionId::parse(&version)).transpose();
         let step = Step { plugin: name, pin: pin.map_err(|detail| Problem::field("/version", detail))? };
         if !self.plugins.can_judge(&access.tenant, &step).await {
             return Err(Problem::not_found("version of the plugin"));
         }
         let settings = CallSettings { plugin: Chain(vec![step]), config, limits, ..CallSettings::default() };
-        let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
+        let (input, answer) = events.asked_with(access.tenant.clone(), settings);
+        Ok(answer.shown(self.plugins.judge_with(input).await))
+    }
+}
+
+/// Events of a call that stores nothing and sends nothing.
+pub(super) struct DryEvents {
+    event: Arc<Event>,
+    previous: Option<Arc<Event>>,
+}
+
+/// Part of such a call that is needed to show its judgement.
+pub(super) struct DryAnswer {
+    event: Arc<Event>,
+    subscription: Arc<Subscription>,
+    reads: Arc<ConfigReads>,
+}
+
+impl DryEvents {
+    /// Reads an event and its previous one. Time None: now.
+    pub(super) fn read(
+        operations: &Operations,
+        access: &Access<ToManage>,
+        event: &RawValue,
+        previous: Option<&RawValue>,
+        received_at_ms: Option<i64>,
+    ) -> Result<Self, Problem> {
+        let received_at_ms = received_at_ms.unwrap_or_else(now_ms);
+        let event = Arc::new(dry_event(operations, access, event, received_at_ms)?);
+        let previous = previous.map(|previous| dry_event(operations, access, previous, received_at_ms)).transpose()?;
+        Ok(DryEvents { event, previous: previous.map(Arc::new) })
+    }
+
+    /// Returns the input of the call.
+    pub(super) fn asked_with(self, tenant: TenantId, settings: CallSettings) -> (PluginInput, DryAnswer) {
+        let DryEvents { event, previous } = self;
+        let subscription = Arc::new(Subscription::passing(tenant, settings));
         let reads = Arc::new(ConfigReads::default());
         let asked = PluginInput::new(event.clone(), subscription.clone());
-        let input = PluginInput { previous: previous.map(Arc::new), config_reads: Some(reads.clone()), ..asked };
-        let shown = Shown::new(self.plugins.judge_with(input).await, &event);
-        Ok(Shown { unread_config: reads.unread(&subscription.settings.config), ..shown })
+        let input = PluginInput { previous, config_reads: Some(reads.clone()), ..asked };
+        (input, DryAnswer { event, subscription, reads })
+    }
+}
+
+impl DryAnswer {
+    /// Returns the judgement in readable form, with the config that was not read.
+    pub(super) fn shown(self, judged: Judged) -> Shown {
+        let shown = Shown::new(judged, &self.event);
+        Shown { unread_config: self.reads.unread(&self.subscription.settings.config), ..shown }
     }
 }
 
 /// Returns an event that is not stored.
-pub(super) fn dry_event(
+fn dry_event(
     operations: &Operations,
     access: &Access<ToManage>,
     event: &RawValue,

@@ -1,16 +1,14 @@
 //! Trial of a script that is not stored.
 
-use super::dry_run::dry_event;
+use super::dry_run::DryEvents;
 use super::{Access, Operations, Problem, ToManage};
-use crate::clock::now_ms;
 use crate::limits::Limits;
-use crate::plugin::{CompileError, ConfigReads, PluginError, PluginInput, Shown, script};
-use crate::subscription::{CallSettings, Subscription};
+use crate::plugin::{CompileError, PluginError, Shown, script};
+use crate::subscription::CallSettings;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Script, event and settings of a call that stores nothing and sends nothing.
@@ -58,16 +56,10 @@ impl Operations {
             return Err(Problem::field("/limits", detail));
         }
         let stored = stored_script(source.as_bytes())?;
-        let received_at_ms = received_at_ms.unwrap_or_else(now_ms);
-        let event = Arc::new(dry_event(self, access, &event, received_at_ms)?);
-        let previous = previous.map(|previous| dry_event(self, access, &previous, received_at_ms)).transpose()?;
+        let events = DryEvents::read(self, access, &event, previous.as_deref(), received_at_ms)?;
         let settings = CallSettings { config, limits, ..CallSettings::default() };
-        let subscription = Arc::new(Subscription::passing(access.tenant.clone(), settings));
-        let reads = Arc::new(ConfigReads::default());
-        let asked = PluginInput::new(event.clone(), subscription.clone());
-        let input = PluginInput { previous: previous.map(Arc::new), config_reads: Some(reads.clone()), ..asked };
-        let shown = Shown::new(self.plugins.try_script(&stored, input).await?, &event);
-        Ok(Shown { unread_config: reads.unread(&subscription.settings.config), ..shown })
+        let (input, answer) = events.asked_with(access.tenant.clone(), settings);
+        Ok(answer.shown(self.plugins.try_script(&stored, input).await?))
     }
 }
 
