@@ -1,6 +1,6 @@
 //! Rows of deliveries that settle: each supersedes the one that waits for the same contact or deal, or is superseded by it.
 //!
-//! They are written one by one when the collected rows are, so that each finds those before it.
+//! Each is written by itself, with the collected rows of the batch, so that it finds those before it.
 
 use super::{HotStatement, Transaction};
 use crate::settling::{Settling, Survivor, WaitingDelivery};
