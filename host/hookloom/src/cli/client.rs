@@ -50,6 +50,9 @@ const TIMEOUT: Duration = Duration::from_secs(150);
 /// Timeout of an upload. The host ends the compilation after `compile_wall_s`, which its operator sets.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
+/// Content type of the bodies of the REST API.
+pub(super) const JSON: &str = "application/json";
+
 /// Content type of a component.
 pub(super) const COMPONENT: &str = "application/wasm";
 

@@ -9,7 +9,7 @@ mod receiver;
 mod show;
 
 use super::Failure;
-use super::client::HostClient;
+use super::client::{HostClient, JSON};
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
@@ -101,8 +101,7 @@ async fn run(app: &App, key: &str) -> Result<Vec<String>, Failure> {
     let mut deliveries = Vec::new();
     for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
         show::event(index + 1, file, payload);
-        let echo =
-            host.host.ask(Method::POST, &intake, "application/json", Bytes::from_static(payload.as_bytes())).await?;
+        let echo = host.host.ask(Method::POST, &intake, JSON, Bytes::from_static(payload.as_bytes())).await?;
         if echo != serde_json::from_str::<Value>(payload)? {
             faults.push(format!("{file}: /in did not answer with the event"));
         }
@@ -164,11 +163,11 @@ fn default_tenant(collection: &'static str) -> UrlPath {
 
 impl Demo {
     async fn get(&self, path: &UrlPath) -> Result<Value, Failure> {
-        self.host.ask(Method::GET, path, "application/json", Bytes::new()).await
+        self.host.ask(Method::GET, path, JSON, Bytes::new()).await
     }
 
     async fn post(&self, path: &UrlPath, body: &Value) -> Result<Value, Failure> {
-        self.host.ask(Method::POST, path, "application/json", Bytes::from(serde_json::to_vec(body)?)).await
+        self.host.ask(Method::POST, path, JSON, Bytes::from(serde_json::to_vec(body)?)).await
     }
 
     /// Adds the plugins from the host's library, and creates a subscription for each.

@@ -1,7 +1,7 @@
 //! `hookloom fleet`: the hosts that share a database, as one of them sees them, and moves of shards between them.
 
 use super::Failure;
-use super::client::HostClient;
+use super::client::{HostClient, JSON};
 use super::terminal::{self, outln};
 use crate::url_path::UrlPath;
 use bytes::Bytes;
@@ -70,8 +70,6 @@ pub(super) async fn fleet(args: FleetArgs) -> Result<(), Failure> {
     }
     Ok(())
 }
-
-const JSON: &str = "application/json";
 
 /// Prints the hosts, and the shards that were moved by hand.
 fn show(fleet: &Value) -> Result<(), Failure> {

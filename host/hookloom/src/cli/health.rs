@@ -3,7 +3,7 @@
 //! No key is needed. The exit code is 0 if `GET /readyz` answers 2xx, and 1 otherwise, with the reason on stderr.
 
 use super::Failure;
-use super::client::HostClient;
+use super::client::{HostClient, JSON};
 use super::terminal::{self, outln};
 use crate::url_path::UrlPath;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ pub(super) struct HealthArgs {
 pub(super) async fn health(args: HealthArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, "")?;
     let path = UrlPath::root().then("readyz");
-    let answer = host.ask(Method::GET, &path, "application/json", Bytes::new()).await?;
+    let answer = host.ask(Method::GET, &path, JSON, Bytes::new()).await?;
     if args.json {
         return Ok(terminal::json(&answer)?);
     }

@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod eject;
 mod golden;
+mod host_args;
 mod judge;
 mod library;
 mod new;

@@ -8,7 +8,7 @@
 //!   case.
 
 use super::Failure;
-use super::client::{HostClient, Refused};
+use super::client::{HostClient, JSON, Refused};
 use super::terminal::{self, Message, errln, outln};
 use crate::plural::counted;
 use crate::subscription::TenantId;
@@ -185,7 +185,7 @@ impl Sender {
 
     async fn post(&mut self, name: &str, body: Bytes) -> Result<(), Failure> {
         let path = UrlPath::api_of(&self.tenant).then("events");
-        let answer = self.host.ask(Method::POST, &path, "application/json", body).await?;
+        let answer = self.host.ask(Method::POST, &path, JSON, body).await?;
         let events = answer["events"].as_array().map(Vec::as_slice).unwrap_or_default();
         let deliveries: u64 = events.iter().filter_map(|event| event["deliveries"].as_u64()).sum();
         self.summary.events += events.len() as u64;

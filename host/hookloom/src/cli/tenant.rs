@@ -8,7 +8,7 @@ mod imported;
 mod secrets;
 
 use super::Failure;
-use super::client::{AdminArgs, COMPONENT, HostClient};
+use super::client::{AdminArgs, COMPONENT, HostClient, JSON};
 use super::terminal::{self, errln, outln};
 use crate::ids::{PluginName, TenantId, VersionId};
 use crate::url_path::UrlPath;
@@ -69,8 +69,6 @@ const NOT_SETTINGS: [&str; 8] = [
     "created_at_ms",
     "id",
 ];
-
-const JSON: &str = "application/json";
 
 struct TenantClient {
     host: HostClient,

@@ -4,16 +4,15 @@
 //! - The project is the template of JavaScript, with the script as its source.
 //! - The cases in `golden/` are what the script answers on the host's engine for scripts. A case on which it fails is left out.
 
-use super::super::client::HostClient;
+use super::super::client::JSON;
 use super::super::terminal::{self, Message, errln, outln};
 use super::Failure;
 use super::golden::{self, ReportFormat};
+use super::host_args::ManagerArgs;
 use super::new::{Language, template, write, write_project};
 use super::source::{BUILD_FILE, Source};
 use crate::event::SAMPLES;
 use crate::ids::{PluginName, VersionId};
-use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
@@ -31,15 +30,8 @@ pub(in crate::cli) struct EjectArgs {
     /// The sha256 of a version. Without it: the active one.
     #[arg(long, value_name = "SHA256")]
     version: Option<VersionId>,
-    /// URL of the host.
-    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
-    url: String,
-    /// Key with the scope manage.
-    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
-    key: String,
-    /// Id of the tenant.
-    #[arg(long, default_value_t)]
-    tenant: TenantId,
+    #[command(flatten)]
+    host: ManagerArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -80,9 +72,8 @@ pub(super) async fn eject(args: EjectArgs) -> Result<(), Failure> {
 
 /// Returns the source of the script.
 async fn fetch(args: &EjectArgs) -> Result<Bytes, Failure> {
-    const JSON: &str = "application/json";
-    let host = HostClient::new(&args.url, &args.key)?;
-    let versions = UrlPath::api_of(&args.tenant).then("plugins").then(&args.plugin).then("versions");
+    let host = args.host.client()?;
+    let versions = args.host.plugins().then(&args.plugin).then("versions");
     let listed = host.ask(Method::GET, &versions, JSON, Bytes::new()).await?;
     let is_wanted = |version: &&Value| match &args.version {
         Some(sha256) => version["sha256"].as_str() == Some(&**sha256),

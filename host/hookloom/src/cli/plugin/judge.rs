@@ -1,6 +1,6 @@
 //! `hookloom plugin run` and `replay`: judge one event locally.
 
-use super::super::client::HostClient;
+use super::super::client::{HostClient, JSON};
 use super::super::diff::print_diff;
 use super::super::terminal::{self, BOLD, BOLD_RED, PLAIN, errln, outln};
 use super::Failure;
@@ -86,7 +86,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
 pub(super) async fn replay(args: ReplayArgs) -> Result<(), Failure> {
     let host = HostClient::new(&args.url, &args.key)?;
     let tenant = UrlPath::api_of(&args.tenant);
-    let get = async |path: UrlPath| host.ask(Method::GET, &path, "application/json", Bytes::new()).await;
+    let get = async |path: UrlPath| host.ask(Method::GET, &path, JSON, Bytes::new()).await;
     let delivery = get(tenant.clone().then("deliveries").then(&args.delivery)).await?;
     let events = tenant.clone().then("events");
     let accepted = get(events.clone().then(&id_in(&delivery, "event")?)).await?;

@@ -1,20 +1,16 @@
 //! `hookloom plugin library` and `add`: the plugins that are part of a running host.
 
-use super::super::client::HostClient;
+use super::super::client::JSON;
 use super::super::progress::during;
 use super::super::terminal::{self, outln};
 use super::Failure;
+use super::host_args::{HostArgs, ManagerArgs};
 use super::push::print_version;
-use super::show::HostArgs;
 use crate::ids::PluginName;
-use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
-
-const JSON: &str = "application/json";
 
 /// Options of `plugin library`.
 #[derive(Args)]
@@ -38,15 +34,8 @@ pub(in crate::cli) struct AddArgs {
     /// fails on one, or if nothing could be judged.
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u32).range(1..=500))]
     gate: Option<u32>,
-    /// URL of the host.
-    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
-    url: String,
-    /// Key with the scope manage.
-    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
-    key: String,
-    /// Id of the tenant.
-    #[arg(long, default_value_t)]
-    tenant: TenantId,
+    #[command(flatten)]
+    host: ManagerArgs,
     /// Print the host's answer as JSON.
     #[arg(long)]
     json: bool,
@@ -90,15 +79,15 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 }
 
 pub(super) async fn add(args: AddArgs) -> Result<(), Failure> {
-    let host = HostClient::new(&args.url, &args.key)?;
-    let path = UrlPath::api_of(&args.tenant).then("plugins").query("activate", !args.inactive);
+    let host = args.host.client()?;
+    let path = args.host.plugins().query("activate", !args.inactive);
     let path = match args.gate {
         Some(events) => path.query("gate", events),
         None => path,
     };
     let name = args.name.as_ref().unwrap_or(&args.plugin);
     let body = json!({"library": args.plugin, "name": name});
-    let what = format!("{} compiles {}", args.url, args.plugin);
+    let what = format!("{} compiles {}", args.host.url, args.plugin);
     let version = during(&what, host.ask(Method::POST, &path, JSON, Bytes::from(body.to_string()))).await?;
     if args.json {
         return Ok(terminal::json_pretty(&version)?);

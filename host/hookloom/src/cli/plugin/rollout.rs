@@ -1,6 +1,6 @@
 //! `hookloom plugin rollout`: shows, begins and ends the rollout of a version in a running host.
 
-use super::super::client::HostClient;
+use super::super::client::{HostClient, JSON};
 use super::super::terminal::{self, BOLD, PLAIN, outln};
 use super::Failure;
 use crate::ids::{PluginName, VersionId};
@@ -11,8 +11,6 @@ use bytes::Bytes;
 use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
-
-const JSON: &str = "application/json";
 
 /// Options of `plugin rollout`. Without --canary, --shadow or --end, the rollout is shown.
 #[derive(Args)]

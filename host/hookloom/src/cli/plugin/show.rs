@@ -1,18 +1,12 @@
 //! `hookloom plugin list` and `show`: the plugins of a running host, and what their authors say about them.
 
-use super::super::client::HostClient;
 use super::super::terminal::{self, BOLD, PLAIN, outln};
 use super::Failure;
+use super::host_args::HostArgs;
 use crate::ids::PluginName;
 use crate::manifest::{ConfigKey, Manifest};
-use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
-use bytes::Bytes;
 use clap::Args;
-use http::Method;
 use serde_json::Value;
-
-const JSON: &str = "application/json";
 
 /// Options of `plugin list`.
 #[derive(Args)]
@@ -28,31 +22,6 @@ pub(in crate::cli) struct ShowArgs {
     plugin: PluginName,
     #[command(flatten)]
     host: HostArgs,
-}
-
-/// Host to ask, and the form of the answer.
-#[derive(Args)]
-pub(super) struct HostArgs {
-    /// URL of the host.
-    #[arg(long, value_name = "URL", env = "HOOKLOOM_URL", default_value = "http://127.0.0.1:8420")]
-    url: String,
-    /// Key with the scope read.
-    #[arg(long, env = "HOOKLOOM_KEY", hide_env_values = true)]
-    key: String,
-    /// Id of the tenant.
-    #[arg(long, default_value_t)]
-    tenant: TenantId,
-    /// Print the host's answer as JSON.
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-impl HostArgs {
-    /// Asks the host for something of the tenant.
-    pub(super) async fn get(&self, path: impl FnOnce(UrlPath) -> UrlPath) -> Result<Value, Failure> {
-        let host = HostClient::new(&self.url, &self.key)?;
-        host.ask(Method::GET, &path(UrlPath::api_of(&self.tenant)), JSON, Bytes::new()).await
-    }
 }
 
 pub(super) async fn list(args: ListArgs) -> Result<(), Failure> {
