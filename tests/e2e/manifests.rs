@@ -260,7 +260,7 @@ async fn the_form_of_a_webhook_has_a_field_for_each_key() {
     let page = visitor.see(&format!("/t/default/webhooks/{}", text(&made, "id"))).await;
     assert!(page.contains("value=\"75\"") && page.contains("other = 1"), "{page}");
     let plugin = visitor.see("/t/default/plugins/deal-filter").await;
-    for part in ["Passes only deals that are likely", "<code>min_probability</code>", "Least value of a deal"] {
+    for part in ["Passes only deals that are likely", "<code>min_probability</code>", "Deals of a smaller value"] {
         assert!(plugin.contains(part), "{part}: {plugin}");
     }
 }

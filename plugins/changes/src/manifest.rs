@@ -8,20 +8,20 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Fields that count. Absent: all except the vendor's bookkeeping. Custom ones are `custom.NAME`.
-    #[schemars(extend("examples" = [["milestone", "expected_value"]]))]
+    /// Blank: all except the vendor's bookkeeping. Custom fields are `custom.NAME`.
+    #[schemars(title = "Fields that count", extend("examples" = [["milestone", "expected_value"]]))]
     watch: Option<Vec<String>>,
-    /// Fields that do not count.
-    #[schemars(extend("examples" = [["lead_score"]]))]
+    /// Changes of these fields alone are dropped.
+    #[schemars(title = "Fields that do not count", extend("examples" = [["lead_score"]]))]
     ignore: Option<Vec<String>>,
-    /// Adds `changed_fields` and `previous`. Otherwise the original event is sent.
-    #[schemars(extend("default" = true))]
+    /// Adds `changed_fields` and `previous`. Otherwise, the original event is sent.
+    #[schemars(title = "Add the changes", extend("default" = true))]
     add: Option<bool>,
     /// Adds `derived_events`: names of the kinds of change, such as `tag.added`.
-    #[schemars(extend("default" = false))]
+    #[schemars(title = "Add the kinds of change", extend("default" = false))]
     derive: Option<bool>,
-    /// Events without a previous one.
-    #[schemars(extend("default" = "pass"))]
+    /// Events of a contact or deal without a previous one.
+    #[schemars(title = "First events", extend("default" = "pass"))]
     without_previous: Option<PassOrDrop>,
 }
 
@@ -29,9 +29,9 @@ struct Config {
 #[schemars(crate = "hookloom_sdk::schemars", rename_all = "lowercase")]
 #[allow(dead_code, reason = "only its schema is used")]
 enum PassOrDrop {
-    /// Pass without a change.
+    /// Pass them without a change.
     Pass,
-    /// Are dropped.
+    /// Drop them.
     Drop,
 }
 

@@ -8,17 +8,17 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Least probability of a deal, in per cent.
-    #[schemars(range(min = 0, max = 100), extend("examples" = [75]))]
+    /// Deals that are less likely are dropped.
+    #[schemars(title = "Least probability (%)", range(min = 0, max = 100), extend("examples" = [75]))]
     min_probability: Option<f64>,
-    /// Least value of a deal, in the account's currency.
-    #[schemars(extend("examples" = [10000]))]
+    /// Deals of a smaller value are dropped. In the account's currency.
+    #[schemars(title = "Least value", extend("examples" = [10000]))]
     min_value: Option<f64>,
-    /// Milestones that pass. Absent: all.
-    #[schemars(extend("examples" = [["Proposal", "Won"]]))]
+    /// Deals in other milestones are dropped. Blank: all pass.
+    #[schemars(title = "Milestones", extend("examples" = [["Proposal", "Won"]]))]
     milestones: Option<Vec<String>>,
-    /// Ids of the tracks (pipelines) that pass. Absent: all.
-    #[schemars(extend("examples" = [["5749641410838528"]]))]
+    /// Ids of the tracks (pipelines) that pass. Blank: all pass.
+    #[schemars(title = "Pipelines", extend("examples" = [["5749641410838528"]]))]
     pipelines: Option<Vec<String>>,
 }
 

@@ -8,17 +8,17 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Key under which the facts are added.
-    #[schemars(extend("default" = "enriched"))]
+    /// Key of the event under which the facts are added.
+    #[schemars(title = "Place of the facts", extend("default" = "enriched"))]
     under: Option<String>,
-    /// Lead grades by least score: `A = 80`.
-    #[schemars(inner(regex(pattern = "=")), extend("examples" = [["A = 80", "B = 50", "C = 0"]]))]
+    /// Least score of each grade, as `A = 80`.
+    #[schemars(title = "Lead grades", inner(regex(pattern = "=")), extend("examples" = [["A = 80", "B = 50", "C = 0"]]))]
     grades: Option<Vec<String>>,
-    /// Lookups, one a line: `field: value = text`. The field is one of the event, `tag` or `country`.
-    #[schemars(inner(regex(pattern = ":.*=")), extend("x-separator" = "line", "examples" = [["milestone: Won = closed"]]))]
+    /// Texts for values, as `field: value = text`. The field is one of the event, `tag` or `country`.
+    #[schemars(title = "Lookups", inner(regex(pattern = ":.*=")), extend("x-separator" = "line", "examples" = [["milestone: Won = closed"]]))]
     lookups: Option<Vec<String>>,
-    /// Constants, one a line: `name = text`.
-    #[schemars(inner(regex(pattern = "=")), extend("x-separator" = "line", "examples" = [["region = EMEA"]]))]
+    /// Texts that every event gets, as `name = text`.
+    #[schemars(title = "Constants", inner(regex(pattern = "=")), extend("x-separator" = "line", "examples" = [["region = EMEA"]]))]
     constants: Option<Vec<String>>,
 }
 

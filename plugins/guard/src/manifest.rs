@@ -9,19 +9,19 @@ use hookloom_sdk::schemars::JsonSchema;
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
     /// Events with the same name and data as the previous one.
-    #[schemars(extend("default" = "drop"))]
+    #[schemars(title = "Duplicates", extend("default" = "drop"))]
     duplicates: Option<DropOrPass>,
     /// Events that are older than the previous one.
-    #[schemars(extend("default" = "drop"))]
+    #[schemars(title = "Late events", extend("default" = "drop"))]
     late: Option<DropOrPass>,
-    /// Tags that your synchronisation sets.
-    #[schemars(extend("examples" = [["from-erp"]]))]
+    /// Events with one of these tags are echoes of your own changes, and are dropped.
+    #[schemars(title = "Tags of your synchronisation", extend("examples" = [["from-erp"]]))]
     own_tags: Option<Vec<String>>,
-    /// E-mail addresses or ids of the users as which your synchronisation works.
-    #[schemars(extend("examples" = [["sync@example.com"]]))]
+    /// E-mail addresses or ids of the users as which it works.
+    #[schemars(title = "Users of your synchronisation", extend("examples" = [["sync@example.com"]]))]
     own_owners: Option<Vec<String>>,
-    /// Custom properties that your synchronisation sets: `name = value`.
-    #[schemars(inner(regex(pattern = "=")), extend("examples" = [["sync_origin = hookloom"]]))]
+    /// Custom properties that it sets, as `name = value`.
+    #[schemars(title = "Properties of your synchronisation", inner(regex(pattern = "=")), extend("examples" = [["sync_origin = hookloom"]]))]
     own_fields: Option<Vec<String>>,
 }
 
@@ -29,9 +29,9 @@ struct Config {
 #[schemars(crate = "hookloom_sdk::schemars", rename_all = "lowercase")]
 #[allow(dead_code, reason = "only its schema is used")]
 enum DropOrPass {
-    /// Are dropped.
+    /// Drop them.
     Drop,
-    /// Pass without a change.
+    /// Pass them without a change.
     Pass,
 }
 

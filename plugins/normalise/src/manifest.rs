@@ -8,12 +8,14 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Calling code of national phone numbers, without `+`.
-    #[schemars(regex(pattern = r"^\s*\+?[1-9][0-9]{0,2}\s*$"), extend("examples" = ["44"]))]
+    /// Calling code of national numbers, without `+`. Blank: only international numbers are changed.
+    #[schemars(title = "Country of phone numbers", regex(pattern = r"^\s*\+?[1-9][0-9]{0,2}\s*$"), extend("examples" = ["44"]))]
     calling_code: Option<String>,
     /// Spelling of first and last names.
+    #[schemars(title = "Names of people")]
     names: Option<Names>,
     /// Spelling of tags.
+    #[schemars(title = "Tags")]
     tags: Option<Tags>,
 }
 

@@ -8,20 +8,21 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Properties of contacts to hide, as `name:how`: `mask`, `initial`, `hmac` or `remove`.
+    /// Properties of contacts, as `name:how`. How: `mask`, `initial`, `hmac` or `remove`.
     #[schemars(
+        title = "Fields to hide",
         inner(regex(pattern = r"^[^:]+(:\s*(mask|initial|hmac|remove))?$")),
         extend("default" = ["email:mask", "last_name:initial", "phone:mask", "address:remove"])
     )]
     properties: Option<Vec<String>>,
     /// Name of the secret with which `hmac` makes pseudonyms.
-    #[schemars(extend("default" = "pseudonym"))]
+    #[schemars(title = "Secret for pseudonyms", extend("default" = "pseudonym"))]
     key: Option<String>,
-    /// Regular expressions, one a line. What matches in any text becomes `***`.
-    #[schemars(extend("x-separator" = "line", "examples" = [[r"\b\d{3}-\d{2}-\d{4}\b"]]))]
+    /// Regular expressions. What matches in any text becomes `***`.
+    #[schemars(title = "Texts to hide", extend("x-separator" = "line", "examples" = [[r"\b\d{3}-\d{2}-\d{4}\b"]]))]
     patterns: Option<Vec<String>>,
-    /// E-mail addresses in other texts, such as notes.
-    #[schemars(extend("default" = "mask"))]
+    /// In notes, for example.
+    #[schemars(title = "E-mail addresses in other texts", extend("default" = "mask"))]
     emails: Option<Emails>,
 }
 
@@ -29,9 +30,9 @@ struct Config {
 #[schemars(crate = "hookloom_sdk::schemars", rename_all = "lowercase")]
 #[allow(dead_code, reason = "only its schema is used")]
 enum Emails {
-    /// Masks them.
+    /// Mask them.
     Mask,
-    /// Keeps them.
+    /// Keep them.
     Keep,
 }
 

@@ -8,20 +8,20 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Fields to keep, as paths with dots. Absent: all.
-    #[schemars(extend("examples" = [["eventName", "eventData.id"]]))]
+    /// Paths with dots. Blank: all.
+    #[schemars(title = "Fields to keep", extend("examples" = [["eventName", "eventData.id"]]))]
     keep: Option<Vec<String>>,
-    /// Fields to leave out, as paths with dots.
-    #[schemars(extend("examples" = [["eventData.owner"]]))]
+    /// Paths with dots.
+    #[schemars(title = "Fields to leave out", extend("examples" = [["eventData.owner"]]))]
     leave_out: Option<Vec<String>>,
     /// Leaves out fields that are null, or an empty text, list or object.
-    #[schemars(extend("default" = false))]
+    #[schemars(title = "Leave out empty fields", extend("default" = false))]
     drop_nulls: Option<bool>,
-    /// Fields to rename or move, one a line: `from: to`.
-    #[schemars(inner(regex(pattern = r"^[^:]*\S\s*:")), extend("x-separator" = "line", "examples" = [["eventData.id: crm_id"]]))]
+    /// Written as `from: to`.
+    #[schemars(title = "Fields to rename or move", inner(regex(pattern = r"^[^:]*\S\s*:")), extend("x-separator" = "line", "examples" = [["eventData.id: crm_id"]]))]
     rename: Option<Vec<String>>,
-    /// Texts to add, one a line: `path: text`.
-    #[schemars(inner(regex(pattern = r"^[^:]*\S\s*:")), extend("x-separator" = "line", "examples" = [["source: agile-crm"]]))]
+    /// Written as `path: text`.
+    #[schemars(title = "Texts to add", inner(regex(pattern = r"^[^:]*\S\s*:")), extend("x-separator" = "line", "examples" = [["source: agile-crm"]]))]
     add: Option<Vec<String>>,
 }
 

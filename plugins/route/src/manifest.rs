@@ -8,15 +8,16 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Rules, one a line; the first that fits wins: `what = value -> where`. What: `tag`, `owner`, `type`, `pipeline`, `milestone`,
+    /// Written as `what = value -> where`; the first rule that fits wins. What: `tag`, `owner`, `type`, `pipeline`, `milestone`,
     /// `event` or `field.PATH`. Where: a URL, `pass` or `drop`.
     #[schemars(
+        title = "Rules",
         inner(regex(pattern = r"^\s*(tag|owner|type|pipeline|milestone|event|field\..*)\s*=.*->\s*(pass|drop|https?://.*)$")),
         extend("x-separator" = "line", "examples" = [["milestone = Lost -> drop", "tag = vip -> https://vip.example.com/hook"]])
     )]
     rules: Option<Vec<String>>,
-    /// Destination of an event that no rule fits: a URL, `pass` or `drop`.
-    #[schemars(regex(pattern = r"^\s*(pass|drop|https?://.*)$"), extend("default" = "pass"))]
+    /// A URL, `pass` or `drop`.
+    #[schemars(title = "If no rule fits", regex(pattern = r"^\s*(pass|drop|https?://.*)$"), extend("default" = "pass"))]
     otherwise: Option<String>,
 }
 

@@ -8,14 +8,14 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Milestones of deals that become a message.
-    #[schemars(extend("default" = ["Won"]))]
+    /// Deals in these milestones become a message.
+    #[schemars(title = "Milestones", extend("default" = ["Won"]))]
     milestones: Option<Vec<String>>,
-    /// Text before the value.
-    #[schemars(extend("default" = "$"))]
+    /// Text before the value of the deal.
+    #[schemars(title = "Sign of the currency", extend("default" = "$"))]
     currency: Option<String>,
-    /// Title of the message. Absent: `Deal won`, or `Deal: ` and the milestone.
-    #[schemars(extend("examples" = ["New customer"]))]
+    /// Blank: `Deal won`, or `Deal: ` and the milestone.
+    #[schemars(title = "Title of the message", extend("examples" = ["New customer"]))]
     title: Option<String>,
 }
 

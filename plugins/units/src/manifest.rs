@@ -8,14 +8,14 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Time zone: an IANA name, or `UTC`.
-    #[schemars(extend("default" = "UTC", "examples" = ["Europe/Berlin"]))]
+    /// An IANA name, or `UTC`.
+    #[schemars(title = "Time zone", extend("default" = "UTC", "examples" = ["Europe/Berlin"]))]
     zone: Option<String>,
-    /// Currency of the account, as an ISO 4217 code.
-    #[schemars(regex(pattern = r"^\s*[A-Z]{3}\s*$"), extend("examples" = ["USD"]))]
+    /// ISO 4217 code.
+    #[schemars(title = "Currency of the account", regex(pattern = r"^\s*[A-Z]{3}\s*$"), extend("examples" = ["USD"]))]
     currency: Option<String>,
-    /// Custom properties that hold seconds since 1970.
-    #[schemars(extend("examples" = [["Date of Joining"]]))]
+    /// Properties that hold seconds since 1970.
+    #[schemars(title = "Custom properties with times", extend("examples" = [["Date of Joining"]]))]
     custom_times: Option<Vec<String>>,
 }
 

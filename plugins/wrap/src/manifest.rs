@@ -8,23 +8,23 @@ use hookloom_sdk::schemars::JsonSchema;
 #[schemars(crate = "hookloom_sdk::schemars")]
 #[allow(dead_code, reason = "only its schema is used")]
 struct Config {
-    /// Envelope or encoding.
-    #[schemars(extend("default" = "json"))]
+    /// Envelope or encoding of the payload.
+    #[schemars(title = "Envelope", extend("default" = "json"))]
     r#as: Option<As>,
-    /// Fields of `form` and `csv`, as paths with dots. `csv` needs them.
-    #[schemars(extend("examples" = [["eventName", "eventData.id"]]))]
+    /// Fields of a form or CSV, as paths with dots. CSV needs them.
+    #[schemars(title = "Fields", extend("examples" = [["eventName", "eventData.id"]]))]
     fields: Option<Vec<String>>,
-    /// Header for the HMAC-SHA256 of the body, in hex.
-    #[schemars(regex(pattern = r"^\s*[A-Za-z0-9-]+\s*$"), extend("examples" = ["x-signature"]))]
+    /// Header for the HMAC-SHA256 of the body, in hex. Blank: there is none.
+    #[schemars(title = "Header of the HMAC", regex(pattern = r"^\s*[A-Za-z0-9-]+\s*$"), extend("examples" = ["x-signature"]))]
     hmac_header: Option<String>,
-    /// Name of the secret of the HMAC. Needed with `hmac_header`.
-    #[schemars(extend("examples" = ["hmac"]))]
+    /// Name of the secret. Needed with `hmac_header`.
+    #[schemars(title = "Secret of the HMAC", extend("examples" = ["hmac"]))]
     hmac_secret: Option<String>,
-    /// Text before the HMAC.
-    #[schemars(extend("examples" = ["sha256="]))]
+    /// Some receivers want `sha256=`.
+    #[schemars(title = "Text before the HMAC", extend("examples" = ["sha256="]))]
     hmac_prefix: Option<String>,
-    /// Header for an id that every attempt repeats.
-    #[schemars(regex(pattern = r"^\s*[A-Za-z0-9-]+\s*$"), extend("examples" = ["idempotency-key"]))]
+    /// Header for an id that every attempt repeats. Blank: there is none.
+    #[schemars(title = "Header of the idempotency key", regex(pattern = r"^\s*[A-Za-z0-9-]+\s*$"), extend("examples" = ["idempotency-key"]))]
     idempotency_header: Option<String>,
 }
 
@@ -34,12 +34,12 @@ struct Config {
 enum As {
     /// The payload itself.
     Json,
-    /// Structured JSON of CloudEvents 1.0.2.
+    /// CloudEvents 1.0.2, structured JSON.
     #[schemars(rename = "cloudevents")]
     CloudEvents,
-    /// Payload of Standard Webhooks: type, timestamp, data.
+    /// Standard Webhooks: type, timestamp, data.
     StandardWebhooks,
-    /// Form, as browsers encode it.
+    /// A form, as browsers encode it.
     Form,
     /// One line of CSV (RFC 4180).
     Csv,

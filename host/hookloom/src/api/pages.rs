@@ -29,6 +29,7 @@ mod overview;
 mod plugin_library;
 mod plugins;
 mod plugins_view;
+mod prose;
 mod rejected;
 mod script_editor;
 mod sign_in;

@@ -4,6 +4,7 @@ use super::chart;
 use super::dry_result::DryResult;
 use super::overview::{bars, series, times};
 use super::plugin_library::OriginView;
+use super::prose::{Prose, ProsePart};
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, short, size};
 use crate::api::ApiState;
@@ -126,15 +127,16 @@ impl PluginPage {
 /// Manifest, with a row for each key of the configuration.
 struct ManifestView {
     title: String,
-    description: String,
+    description: Prose,
     keys: Vec<ConfigKeyRow>,
 }
 
 /// Key of a configuration: texts of the columns.
 struct ConfigKeyRow {
     name: String,
+    title: Option<String>,
     kind: String,
-    description: String,
+    description: Prose,
     default: String,
     examples: String,
 }
@@ -144,6 +146,7 @@ impl ManifestView {
         let manifest = serde_json::from_str::<Report>(&version.report).ok()?.manifest?;
         let keys = manifest.schema().map(|schema| schema.keys).unwrap_or_default();
         let Manifest { title, description, .. } = manifest;
+        let description = Prose::parse(&description);
         Some(ManifestView { title, description, keys: keys.into_iter().map(ConfigKeyRow::new).collect() })
     }
 }
@@ -155,7 +158,8 @@ impl ConfigKeyRow {
         ConfigKeyRow {
             kind: if key.required { format!("{kind}; required") } else { kind },
             name: key.name,
-            description: key.description,
+            title: key.title,
+            description: Prose::parse(&key.description),
             default: key.default.unwrap_or_default(),
             examples: key.examples.join("; "),
         }

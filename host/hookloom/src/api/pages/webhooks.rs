@@ -10,6 +10,7 @@ mod test_delivery;
 
 use super::forms::Form;
 use super::notes::NoteParams;
+use super::prose::ProsePart;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
 use crate::api::ApiState;
@@ -21,7 +22,6 @@ use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use config_fields::Control;
 use filter_form::{COUNT, FilterForm, FilterPart, PART, ShownFilter};
 use form::WebhookForm;
 use http::StatusCode;
