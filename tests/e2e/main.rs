@@ -55,6 +55,7 @@ mod operator_actions;
 mod ordering;
 mod own_faults;
 mod pages;
+mod plugin_forms;
 mod postgres;
 mod postgres_backup;
 mod proxies;

@@ -48,7 +48,7 @@ const TEXT_UP_TO: &str = "((css) => {
 })";
 
 /// Returns a text without what differs between two runs: keys, ids and numbers. One word a line.
-fn words(text: &str) -> String {
+pub(crate) fn words(text: &str) -> String {
     fn word(word: &str) -> String {
         let has_digit = word.contains(|letter: char| letter.is_ascii_digit());
         let is_random = has_digit && word.len() > 7;

@@ -1,6 +1,7 @@
 //! Real browser: Debian's Chromium without a window, driven by WebDriver (W3C).
 
 use super::{Host, PATIENCE, root};
+use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
@@ -11,6 +12,30 @@ use tokio::process::{Child, Command};
 
 /// Ends all animations, except those without an end, such as a cursor that blinks.
 const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity).forEach((one) => one.finish())";
+
+/// Kind of an element, by which and by its name a person finds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Role {
+    Button,
+    Link,
+    /// Field with this label.
+    Field,
+}
+
+impl Role {
+    /// Returns the XPath of the elements with a name.
+    fn path(self, name: &str) -> String {
+        let named = format!("[normalize-space(.)='{name}' or @aria-label='{name}']");
+        match self {
+            Role::Button => format!("//button[not(@hidden)]{named}"),
+            Role::Link => format!("//a[@href]{named}"),
+            Role::Field => format!(
+                "//*[@id=//label[normalize-space(.)='{name}']/@for] | //label[normalize-space(.)='{name}']//input | \
+                 //*[self::input or self::select or self::textarea or @role='textbox'][@aria-label='{name}']"
+            ),
+        }
+    }
+}
 
 /// Browser with the pages of one host.
 pub(crate) struct Browser {
@@ -23,21 +48,31 @@ pub(crate) struct Browser {
 impl Browser {
     /// Opens a wide window in light mode.
     pub(crate) async fn desktop(host: &Host) -> Browser {
-        let browser = Browser::start(host, "desktop", json!({"args": ["--window-size=1280,1000"]})).await;
+        Browser::desktop_at(&host.url).await
+    }
+
+    /// Opens a wide window in light mode, for the pages at this URL.
+    pub(crate) async fn desktop_at(url: &str) -> Browser {
+        let browser = Browser::start(url, "desktop", json!({"args": ["--window-size=1280,1000"]})).await;
         assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches").await, json!(false));
         browser
     }
 
     /// Opens a narrow window, like a phone's, in dark mode.
     pub(crate) async fn phone_in_the_dark(host: &Host) -> Browser {
+        Browser::phone_in_the_dark_at(&host.url).await
+    }
+
+    /// Opens a narrow window in dark mode, for the pages at this URL.
+    pub(crate) async fn phone_in_the_dark_at(url: &str) -> Browser {
         let metrics = json!({"deviceMetrics": {"width": 390, "height": 844, "pixelRatio": 2.0, "touch": true}});
         let options = json!({"args": ["--blink-settings=preferredColorScheme=0"], "mobileEmulation": metrics});
-        let browser = Browser::start(host, "phone", options).await;
+        let browser = Browser::start(url, "phone", options).await;
         assert_eq!(browser.script("return matchMedia('(prefers-color-scheme: dark)').matches").await, json!(true));
         browser
     }
 
-    async fn start(host: &Host, kind: &'static str, mut options: Value) -> Browser {
+    async fn start(url: &str, kind: &'static str, mut options: Value) -> Browser {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -61,7 +96,12 @@ impl Browser {
         let capabilities = json!({"goog:chromeOptions": options}).as_object().unwrap().clone();
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await.unwrap();
-        Browser { client, url: host.url.clone(), kind, _driver: driver }
+        Browser { client, url: url.to_owned(), kind, _driver: driver }
+    }
+
+    /// Changes the size of the window.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        self.client.set_window_size(width, height).await.unwrap();
     }
 
     pub(crate) async fn open(&self, path: &str) {
@@ -80,11 +120,20 @@ impl Browser {
         }
     }
 
-    pub(crate) async fn wait(&self, css: &str) -> fantoccini::elements::Element {
-        let found = self.client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+    pub(crate) async fn wait(&self, css: &str) -> Element {
+        self.wait_for(Locator::Css(css)).await
+    }
+
+    /// Waits for an element of a role with this name, as a person reads it.
+    pub(crate) async fn wait_named(&self, role: Role, name: &str) -> Element {
+        self.wait_for(Locator::XPath(&role.path(name))).await
+    }
+
+    async fn wait_for(&self, locator: Locator<'_>) -> Element {
+        let found = self.client.wait().at_most(PATIENCE).for_element(locator).await;
         match found {
             Ok(found) => found,
-            Err(error) => panic!("{css}: {error} in {}", self.client.source().await.unwrap()),
+            Err(error) => panic!("{locator:?}: {error} in {}", self.client.source().await.unwrap()),
         }
     }
 
@@ -103,9 +152,30 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, css: &str) {
-        let element = self.wait(css).await;
-        self.client.execute("arguments[0].scrollIntoView({block: 'center'})", vec![json!(element)]).await.unwrap();
-        element.click().await.unwrap();
+        self.click_when_there(Locator::Css(css)).await;
+    }
+
+    /// Clicks the element of a role with this name.
+    pub(crate) async fn click_named(&self, role: Role, name: &str) {
+        self.click_when_there(Locator::XPath(&role.path(name))).await;
+    }
+
+    /// Clicks an element. If a live page replaces it meanwhile, its successor is clicked.
+    async fn click_when_there(&self, locator: Locator<'_>) {
+        loop {
+            let element = self.wait_for(locator).await;
+            let scroll = "arguments[0].scrollIntoView({block: 'center'})";
+            let scrolled = self.client.execute(scroll, vec![json!(element)]).await;
+            let clicked = match scrolled {
+                Ok(_) => element.click().await,
+                Err(error) => Err(error),
+            };
+            match clicked {
+                Ok(()) => return,
+                Err(error) if error.is_stale_element_reference() => {}
+                Err(error) => panic!("{locator:?}: {error}"),
+            }
+        }
     }
 
     /// Replaces the text of a field; selects a file in a file field, or an option of a select.
@@ -170,6 +240,16 @@ impl Browser {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
         self.client.set_window_size(u32::try_from(window.0).unwrap(), u32::try_from(window.1).unwrap()).await.unwrap();
+    }
+
+    /// Takes a picture of an element alone, as a file in a folder of `target`.
+    pub(crate) async fn picture_of(&self, css: &str, folder: &str, name: &str) {
+        self.script("document.activeElement.blur()").await;
+        self.script(FINISH_ANIMATIONS).await;
+        let picture = self.wait(css).await.screenshot().await.unwrap();
+        let folder = root().join("target").join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
     }
 
     pub(crate) async fn close(self) {

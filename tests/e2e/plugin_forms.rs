@@ -1,0 +1,54 @@
+//! Forms of the plugins of the library, as a person sees them.
+//!
+//! Pictures of them are taken into `target/plugin-forms`. The words of each form are compared with those on the committed picture
+//! (`tests/fixtures/plugin-forms`), as for the tutorial.
+
+use crate::harness::{Browser, Host, root, text};
+use crate::tutorial::words;
+use reqwest::Method;
+use serde_json::json;
+
+/// Expression of the browser for the texts of the plugin's fields, with what empty fields show.
+const TEXTS: &str = "return [...document.querySelectorAll('fieldset.config :is(legend, p, option, textarea, input)')]
+    .map((one) => one.placeholder ?? one.textContent).join(' ')";
+
+/// Width of a window in which a form is as wide as on a page of the documentation.
+const WIDTH: u32 = 900;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_plugin_of_the_library_has_a_form_that_reads_well() {
+    let host = Host::start().await;
+    let browser = Browser::desktop(&host).await;
+    browser.resize(WIDTH, 1_200).await;
+    let link = host.post("/v1/sign-in-links", &json!({})).await;
+    browser.open(text(&link, "path")).await;
+    browser.click("button.primary").await;
+    browser.wait("nav [aria-current=page]").await;
+    let page = std::fs::read_to_string(root().join("docs/reference/example-plugins.md")).unwrap();
+    let mut faults = Vec::new();
+    for plugin in host.get("./library").await.as_array().unwrap() {
+        let name = text(plugin, "name");
+        host.ask(Method::POST, "./plugins", json!({"library": name}).to_string()).await.ok();
+        browser.open("/t/default/webhooks").await;
+        browser.fill("#plugin", name).await;
+        browser.click("button[name=fields]").await;
+        browser.wait("fieldset.config").await;
+        browser.look(&format!("form-of-{name}")).await;
+        browser.picture_of("fieldset.config", "plugin-forms", name).await;
+        let shown = words(browser.script(TEXTS).await.as_str().unwrap());
+        assert!(!shown.contains('`'), "{name}: {shown}");
+        std::fs::write(root().join(format!("target/plugin-forms/{name}.txt")), &shown).unwrap();
+        let kept = root().join(format!("tests/fixtures/plugin-forms/{name}.txt"));
+        if std::fs::read_to_string(kept).unwrap_or_default() != shown {
+            faults.push(format!("{name}: the form reads {shown:?}"));
+        }
+        assert!(page.contains(&format!("](images/{name}.png)")), "the documentation shows the form of {name}");
+    }
+    browser.close().await;
+    assert!(
+        faults.is_empty(),
+        "forms differ from their pictures in docs/reference/images; look at target/plugin-forms, then copy each .png to \
+         docs/reference/images and each .txt to tests/fixtures/plugin-forms:\n{}",
+        faults.join("\n")
+    );
+}
