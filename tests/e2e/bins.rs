@@ -126,7 +126,7 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     let page = visitor.see(&path).await;
     for part in [
         "Before and after the plugin",
-        "verifies with the webhook",
+        "<dd>verified with the webhook",
         "class=\"del\"",
         "class=\"add\"",
         "at attempt 1",
@@ -145,7 +145,12 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
         .body("forged");
     forged.send().await.unwrap();
     let newest = requests(&host, &id).await;
-    assert!(visitor.see(&format!("/t/default/bins/{id}/{}", text(&newest[0], "id"))).await.contains("does NOT verify"));
+    assert!(
+        visitor
+            .see(&format!("/t/default/bins/{id}/{}", text(&newest[0], "id")))
+            .await
+            .contains("NOT verified with the webhook")
+    );
     // After a replay, the signature still verifies: body, id and time are the same.
     let receiver = Receiver::start().await;
     let again = visitor.follow(&format!("{path}/replay"), &[("url", &receiver.url)]).await;

@@ -82,7 +82,7 @@ async fn a_person_goes_the_whole_way() {
     let newest = host.get(&format!("./bins/{bin}/requests")).await;
     browser.open(&format!("/t/default/bins/{bin}/{}", text(&newest["requests"][0], "id"))).await;
     browser.wait_for_text("#beforeafter ~ .diff", "contact.created").await;
-    browser.wait_for_text("dl.facts", "verifies with the webhook").await;
+    browser.wait_for_text("dl.facts", "verified with the webhook").await;
     browser.look("bin-before-and-after").await;
     retry_by_button(&browser, &host).await;
     browser.close().await;

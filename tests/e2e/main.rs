@@ -28,6 +28,7 @@ mod faults;
 mod filter_page;
 mod filters;
 mod first_start;
+mod first_steps;
 mod fleet;
 mod folder;
 mod forms;

@@ -26,11 +26,12 @@ function follow(filter) {
 
   function countSoon() {
     clearTimeout(timer);
-    timer = setTimeout(count, PAUSE_MS);
+    timer = setTimeout(() => count(), PAUSE_MS);
   }
 
   // One request at a time; what was typed meanwhile is counted after it.
-  async function count() {
+  // The first request changes nothing, so the rows stay: one of them may have the focus.
+  async function count(isFirst = false) {
     if (isAsking) { hasChanged = true; return; }
     isAsking = true;
     hasChanged = false;
@@ -40,7 +41,7 @@ function follow(filter) {
     try {
       const answer = await fetch(form.action, { method: "POST", body });
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-filter]");
-      if (!hasChanged) take(fresh);
+      if (!hasChanged) take(fresh, isFirst);
     } catch {
       take(null);
     }
@@ -48,7 +49,7 @@ function follow(filter) {
     if (hasChanged) count();
   }
 
-  function take(fresh) {
+  function take(fresh, isFirst) {
     if (!fresh) {
       part("summary").textContent = "The events could not be counted. Reload the page, or press the button.";
       part("matching").replaceChildren();
@@ -61,7 +62,7 @@ function follow(filter) {
     if (source.value === "rows") {
       if (error.hidden) json.value = text.value;
       markRows(fresh);
-    } else {
+    } else if (!isFirst) {
       if (!error.hidden) json.setAttribute("aria-invalid", "true");
       part("list").replaceChildren(...part("list", fresh).childNodes);
       arrange();
@@ -111,5 +112,5 @@ function follow(filter) {
   });
 
   // Fields are suggested, and events counted, from the first visit of the filter on.
-  filter.addEventListener("focusin", count, { once: true });
+  filter.addEventListener("focusin", () => count(true), { once: true });
 }

@@ -12,6 +12,7 @@
 
 mod access;
 mod assets;
+mod bin_urls;
 mod bins;
 mod bins_view;
 mod book;
@@ -31,6 +32,7 @@ mod plugins;
 mod plugins_view;
 mod prose;
 mod rejected;
+mod samples;
 mod script_editor;
 mod sign_in;
 mod tenants;
@@ -82,6 +84,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/deliveries/{id}", get(deliveries::one))
         .route("/t/{t}/deliveries/{id}/{action}", post(deliveries::act))
         .route("/t/{t}/events/{id}", get(deliveries::event))
+        .route("/t/{t}/samples", post(samples::send))
         .route("/t/{t}/event-types", get(event_types::list).post(event_types::put))
         .route("/t/{t}/event-types/remove", post(event_types::remove))
         .route("/t/{t}/plugins", get(plugins::list))
@@ -221,6 +224,11 @@ impl Frame {
     /// Returns true if there is a tenant whose pages can be shown. An admin may have deleted all of them.
     fn has_tenant(&self) -> bool {
         !self.is_admin || !self.tenants.is_empty()
+    }
+
+    /// Returns the names of the sample events, each of which has a button.
+    fn samples(&self) -> [&'static str; 4] {
+        samples::names()
     }
 
     fn menu(&self) -> Vec<MenuItem> {

@@ -13,6 +13,7 @@ use super::client::{HostClient, JSON};
 use crate::app::App;
 use crate::clock;
 use crate::config::Config;
+use crate::operations::{SAMPLE_EVENTS, SampleEvent};
 use crate::plural::counted;
 use crate::signature::SigningSecret;
 use crate::subscription::TenantId;
@@ -23,14 +24,6 @@ use receiver::DemoReceiver;
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Payloads of the vendor's guide, with the names of their files.
-const PAYLOADS: [(&str, &str); 4] = [
-    ("contact_created.json", include_str!("../../../../tests/fixtures/guide/contact_created.json")),
-    ("contact_updated.json", include_str!("../../../../tests/fixtures/guide/contact_updated.json")),
-    ("opportunity_created.json", include_str!("../../../../tests/fixtures/guide/opportunity_created.json")),
-    ("opportunity_updated.json", include_str!("../../../../tests/fixtures/guide/opportunity_updated.json")),
-];
 
 /// Subscription of a plugin of the library: its name, modules, config, and the expected verdicts for the four events.
 struct Example {
@@ -99,7 +92,7 @@ async fn run(app: &App, key: &str) -> Result<Vec<String>, Failure> {
     let started = clock::instant();
     let mut faults = Vec::new();
     let mut deliveries = Vec::new();
-    for (index, (file, payload)) in PAYLOADS.iter().enumerate() {
+    for (index, SampleEvent { file, payload, .. }) in SAMPLE_EVENTS.iter().enumerate() {
         show::event(index + 1, file, payload);
         let echo = host.host.ask(Method::POST, &intake, JSON, Bytes::from_static(payload.as_bytes())).await?;
         if echo != serde_json::from_str::<Value>(payload)? {

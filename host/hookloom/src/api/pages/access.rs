@@ -73,8 +73,13 @@ pub(super) async fn page(
     page_with(&user, &state, once, Typed::default(), params.cursor).await
 }
 
-/// A text that is shown only once, with its title.
-struct Once(&'static str, String);
+/// A text that is shown only once.
+struct Once {
+    title: &'static str,
+    text: String,
+    /// True for an address that accepts events.
+    is_address: bool,
+}
 
 /// Refused form: the problem, and the submitted values.
 #[derive(Default)]
@@ -175,7 +180,10 @@ pub(super) async fn act(
             let scopes = scopes.collect::<Result<_, _>>()?;
             let wanted = NewKey { scopes, label: form.get("label").to_owned() };
             match operations.create_key(&user.access(&state)?, wanted).await {
-                Ok(key) => Ok(Once("The new key", key.key.unwrap_or_default())),
+                Ok(key) => {
+                    let text = key.key.unwrap_or_default();
+                    Ok(Once { title: "The new key", text, is_address: false })
+                }
                 Err(problem) => Err(problem),
             }
         }
@@ -185,7 +193,8 @@ pub(super) async fn act(
                 Ok(token) => {
                     let path = UrlPath::local(token.path.as_deref().unwrap_or_default()).unwrap_or_else(UrlPath::root);
                     let address = state.link_for(&headers, &path);
-                    Ok(Once("The new address: enter it as Notify URL in Agile CRM", address))
+                    let title = "The new address: enter it as Notify URL in Agile CRM";
+                    Ok(Once { title, text: address, is_address: true })
                 }
                 Err(problem) => Err(problem),
             }

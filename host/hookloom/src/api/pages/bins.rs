@@ -1,5 +1,6 @@
 //! Pages of bins and their requests.
 
+use super::bin_urls;
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
@@ -60,7 +61,7 @@ async fn list_with(
     let row = |bin: Bin| BinListRow {
         name: bins_view::name(&bin),
         colour: bin.settings.colour,
-        url: bins_view::url(&bin.id, headers, state),
+        url: bin_urls::url(&bin.id, headers, state),
         received: bin.received,
         made: DisplayTime::at_ms(bin.created_at_ms),
         id: bin.id,
@@ -168,7 +169,7 @@ async fn one_with(
         name: bins_view::name(&bin),
         plain_name: bin.settings.name.clone(),
         colour: bin.settings.colour,
-        url: bins_view::url(&bin.id, headers, state),
+        url: bin_urls::url(&bin.id, headers, state),
         rows: found.requests.into_iter().map(row).collect(),
         further: found.further.map(|id| id.to_string()).unwrap_or_default(),
         colours: bins_view::colours(bin.settings.colour),
@@ -224,7 +225,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
         }
         "subscribe" => {
             let bin = state.operations.store.bin(user.tenant.clone(), id).await?;
-            let url = bins_view::internal_url(&bin.id, &state);
+            let url = bin_urls::internal_url(&bin.id, &state);
             let description = format!("to the bin {}", bins_view::name(&bin));
             let settings = Settings { description, ..Settings::new(url, vec![Module::Contact, Module::Deal]) };
             let write = SubscriptionWrite::of(settings);

@@ -13,9 +13,7 @@ use crate::operations::Problem;
 use crate::plural::counted;
 use crate::signature::verifies;
 use crate::subscription::TenantId;
-use crate::url_path::UrlPath;
 use askama::Template;
-use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -25,16 +23,6 @@ pub(super) fn name(bin: &Bin) -> String {
         "" => format!("Bin {}", &bin.id[..bin.id.len().min(6)]),
         name => name.to_owned(),
     }
-}
-
-/// Returns the URL of a bin, at the address by which the viewer reaches this host.
-pub(super) fn url(id: &BinId, headers: &HeaderMap, state: &ApiState) -> String {
-    state.link_for(headers, &UrlPath::of_bin(id))
-}
-
-/// Returns the URL of a bin, at the address by which this host reaches itself.
-pub(super) fn internal_url(id: &BinId, state: &ApiState) -> String {
-    format!("http://{}{}", state.operations.clients.own_address(), UrlPath::of_bin(id))
 }
 
 const COLOURS: [&str; 8] = ["grey", "red", "orange", "yellow", "green", "teal", "blue", "violet"];
@@ -124,7 +112,7 @@ impl RequestView {
             size: format!("{}{truncated}", size(head.bytes as u64)),
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),
-            curl: curl(&head, &raw, &internal_url(&bin.id, state)),
+            curl: curl(&head, &raw, &super::bin_urls::internal_url(&bin.id, state)),
             previous: previous.map(|before| Diff::new(String::from_utf8_lossy(&before.body), raw.as_str())),
             method: head.method,
             path: head.path,
@@ -158,9 +146,9 @@ async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest
             let timestamp = request.head.header("webhook-timestamp").and_then(|text| text.parse().ok());
             let header = request.head.header("webhook-signature").unwrap_or_default();
             if timestamp.is_some_and(|at| verifies(&subscription.signing, id, at, &request.body, header)) {
-                "verifies with the webhook's signing secret".to_owned()
+                "verified with the webhook's signing secret".to_owned()
             } else {
-                "does NOT verify with the webhook's signing secret".to_owned()
+                "NOT verified with the webhook's signing secret".to_owned()
             }
         }
     };

@@ -5,7 +5,7 @@ mod timeline;
 use super::diff::Diff;
 use super::user::{Posted, TenantUser};
 use super::webhooks::name;
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
@@ -14,7 +14,7 @@ use crate::event::{Event, EventId};
 use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
 use crate::settle::SettledEvents;
-use crate::store::{DeliveryFilter, DeliveryView};
+use crate::store::{BinFilter, DeliveryFilter, DeliveryView};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -160,6 +160,8 @@ struct Delivery {
     name: String,
     event: String,
     event_name: String,
+    /// Path of the request in a bin of this tenant, if that is the receiver.
+    received: Option<String>,
     /// Time of the next attempt of a pending delivery.
     due: Option<NextAttempt>,
     why: String,
@@ -197,6 +199,7 @@ pub(super) async fn one(
         name: subscription.as_deref().map_or_else(|| "deleted".to_owned(), name),
         event: view.event.to_string(),
         event_name: event.name.clone(),
+        received: received_in_bin(&state, &user, subscription.as_deref(), view.id).await,
         due,
         why: why.unwrap_or_default(),
         superseded_by: view.superseded_by.map(|by| by.to_string()),
@@ -208,6 +211,20 @@ pub(super) async fn one(
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
     };
     render(&state, Some(&user.tenant), page).await
+}
+
+/// Returns the path of the newest request of a delivery in the bin that is its receiver.
+async fn received_in_bin(
+    state: &ApiState,
+    user: &TenantUser,
+    subscription: Option<&Subscription>,
+    delivery: DeliveryId,
+) -> Option<String> {
+    let bin = bin_urls::bin_of(&subscription?.settings.notify_url, state)?;
+    let filter = BinFilter { search: Some(delivery.to_string()), limit: 1, before: None };
+    let found = state.operations.store.bin_requests(user.tenant.clone(), bin.clone(), filter).await.ok()?;
+    let request = found.requests.first()?;
+    Some(UrlPath::pages_of(&user.tenant).then("bins").then(&bin).then(&request.id).to_string())
 }
 
 /// Returns the event, and the present result of the subscription's plugins for it.

@@ -23,6 +23,9 @@ use std::sync::Arc;
 #[template(path = "overview.html")]
 struct Overview {
     frame: Frame,
+    /// True until the tenant has a webhook.
+    is_new: bool,
+    has_address: bool,
     spans: Vec<(&'static str, bool, &'static str)>,
     attempts: u64,
     delivered: u64,
@@ -129,6 +132,8 @@ pub(super) async fn page(
     };
     let backlog: Vec<BacklogRow> = largest.into_iter().filter_map(row).collect();
     let page = Overview {
+        is_new: names.is_empty(),
+        has_address: !state.operations.store.catalog().tokens(&user.tenant).is_empty(),
         spans: SPANS.into_iter().map(|(name, _, _, label, _)| (name, name == span.0, label)).collect(),
         attempts: all.attempts(),
         delivered: all.delivered,

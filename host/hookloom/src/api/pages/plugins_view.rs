@@ -15,8 +15,9 @@ use crate::operations::Problem;
 use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures};
 use crate::plural::counted;
 use crate::store::{PluginVersion, RolloutKind, StoredRollout};
-use crate::subscription::TenantId;
+use crate::subscription::{Subscription, TenantId};
 use askama::Template;
+use std::sync::Arc;
 
 /// Plugin in the list.
 pub(super) struct PluginRow {
@@ -52,6 +53,8 @@ pub(super) struct PluginPage {
     pub(super) result: Option<DryResult>,
     /// Id and name of each webhook that uses the plugin.
     users: Vec<(String, String)>,
+    /// Id and name of webhooks that do not use it.
+    others: Vec<(String, String)>,
 }
 
 /// Choices of the dry-run form.
@@ -69,6 +72,9 @@ const BAR_S: i64 = 1_800;
 /// Maximum number of stored events in the dry-run form.
 const PICKS: usize = 20;
 
+/// Maximum number of webhooks to which the page offers to add the plugin.
+const OTHERS: usize = 10;
+
 impl PluginPage {
     pub(super) async fn new(user: &TenantUser, state: &ApiState) -> Result<Self, PageError> {
         let name = user.path.get("name").to_owned();
@@ -78,6 +84,10 @@ impl PluginPage {
         }
         let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
         let users: Vec<_> = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).collect();
+        let others: Vec<_> = subscriptions.iter().filter(|one| !one.settings.plugin.names(&name)).collect();
+        fn named(one: &&Arc<Subscription>) -> (String, String) {
+            (one.id.to_string(), super::webhooks::name(one))
+        }
         let ids = users.iter().map(|one| one.id).collect();
         let recent = state.operations.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;
         let pick = |event: &crate::event::Event| {
@@ -104,7 +114,8 @@ impl PluginPage {
             event_text: String::new(),
             config,
             result: None,
-            users: users.iter().map(|one| (one.id.to_string(), super::webhooks::name(one))).collect(),
+            users: users.iter().map(named).collect(),
+            others: others.iter().take(OTHERS).map(named).collect(),
             frame: Frame::new(user, state, "Plugins").watching("attempts"),
             name,
         })

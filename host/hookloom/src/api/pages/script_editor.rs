@@ -21,6 +21,7 @@ use crate::event::{Event, Module, SAMPLES};
 use crate::ids::{PluginName, VersionId};
 use crate::operations::{Activation, ComparisonSize, Problem, ScriptTrial, ToManage, stored_script};
 use crate::plugin::script;
+use crate::subscription::SubscriptionId;
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -29,6 +30,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Script with which an author begins.
 const START: &str = include_str!("../../../../../plugins/script-engine/start.js");
@@ -61,13 +63,24 @@ struct Draft {
     event_text: String,
     config: String,
     how: String,
+    /// Webhook for which the script is written, and to which its author returns.
+    webhook: Option<SubscriptionId>,
 }
 
 impl Draft {
     fn new(plugin: Option<PluginName>, source: &str) -> Self {
         let name = plugin.as_ref().map(ToString::to_string).unwrap_or_default();
         let [pick, event_text, config] = [const { String::new() }; 3];
-        Draft { plugin, name, source: source.to_owned(), pick, event_text, config, how: "add".to_owned() }
+        Draft {
+            plugin,
+            name,
+            source: source.to_owned(),
+            pick,
+            event_text,
+            config,
+            how: "add".to_owned(),
+            webhook: None,
+        }
     }
 
     fn of(form: &Form) -> Self {
@@ -83,6 +96,7 @@ impl Draft {
             event_text: field("event_text"),
             config: field("config"),
             how: field("how"),
+            webhook: form.get("webhook").parse().ok().map(SubscriptionId),
         }
     }
 
@@ -201,14 +215,34 @@ impl EventRow {
     }
 }
 
+/// Query of a new script's page.
+#[derive(Default, Deserialize)]
+pub(super) struct NewScriptParams {
+    /// Webhook for which the script is written.
+    webhook: Option<Uuid>,
+    #[serde(flatten)]
+    note: NoteParams,
+}
+
 /// Shows the editor with the script to begin with.
 pub(super) async fn new(
     user: TenantUser,
-    Params(note): Params<NoteParams>,
+    Params(params): Params<NewScriptParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
     user.access::<ToManage>(&state)?;
-    show(&user, &state, &note, Draft::new(None, START), String::new()).await
+    let name = free_name(&state, &user);
+    let draft = Draft { name, webhook: params.webhook.map(SubscriptionId), ..Draft::new(None, START) };
+    show(&user, &state, &params.note, draft, String::new()).await
+}
+
+/// Returns a name for a script that no plugin of the tenant has.
+fn free_name(state: &ApiState, user: &TenantUser) -> String {
+    let others = (2..).map(|number: u32| format!("script-{number}"));
+    std::iter::once("script".to_owned())
+        .chain(others)
+        .find(|name| !state.operations.plugins.exists(&user.tenant, name))
+        .unwrap_or_default()
 }
 
 /// Shows the editor with a version of a plugin.
@@ -295,6 +329,7 @@ async fn tried(user: &TenantUser, state: &ApiState, form: &Form, draft: &Draft) 
 }
 
 async fn save(user: &TenantUser, state: &Arc<ApiState>, draft: Draft) -> Result<Response, PageError> {
+    let webhook = draft.webhook;
     let saved = async {
         let name = PluginName::parse(&draft.name).map_err(|detail| Problem::field("/name", detail))?;
         // The first version of a plugin is active: no webhook uses it before it is there.
@@ -308,7 +343,12 @@ async fn save(user: &TenantUser, state: &Arc<ApiState>, draft: Draft) -> Result<
     };
     match saved.await {
         Ok((name, is_active)) => {
-            let path = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
+            let pages = UrlPath::pages_of(&user.tenant);
+            if let Some(webhook) = webhook {
+                let path = pages.then("webhooks").then(&webhook).query("plugin", name.to_string());
+                return Ok(go_to(&path, "The script is saved."));
+            }
+            let path = pages.then("plugins").then(&name);
             let flash = if is_active {
                 "The script is the active version."
             } else {

@@ -5,6 +5,7 @@ mod filter_form;
 mod filter_rows;
 mod form;
 mod matching;
+mod prefill;
 mod settle_form;
 mod test_delivery;
 
@@ -12,10 +13,11 @@ use super::forms::Form;
 use super::notes::NoteParams;
 use super::prose::ProsePart;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
+use crate::ids::BinId;
 use crate::operations::{Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -28,6 +30,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use prefill::{PrefillParams, RECEIVE, receiver_url};
 use std::sync::Arc;
 use test_delivery::{Tested, test, test_if_wanted};
 use uuid::Uuid;
@@ -84,8 +87,13 @@ struct WebhookRow {
     pending: u64,
 }
 
-pub(super) async fn list(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
+pub(super) async fn list(
+    user: TenantUser,
+    Params(prefill): Params<PrefillParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<HtmlPage, PageError> {
     let form = WebhookForm::blank(&state, &user.tenant).await?;
+    let form = form.prefilled(&state, &user.tenant, None, &prefill).await?;
     list_with(&user, &state, form).await
 }
 
@@ -143,8 +151,11 @@ async fn without_saving(
     let (page, is_refused) = if form.has(COUNT) && form.has(PART) {
         let (filter, problem) = FilterForm::counted(state, user, form, id).await?;
         (render(state, Some(&user.tenant), FilterPart { filter }).await?, problem.is_some())
-    } else if form.has(COUNT) || form.has(form::FIELDS) {
-        let again = WebhookForm::again(state, user, form, None, id).await?;
+    } else if form.has(COUNT) || form.has(form::FIELDS) || form.has(RECEIVE) {
+        let mut again = WebhookForm::again(state, user, form, None, id).await?;
+        if form.has(RECEIVE) {
+            again.notify_url = receiver_url(state, user).await?;
+        }
         let is_refused = !again.problem.is_empty();
         let page = match id {
             None => list_with(user, state, again).await?,
@@ -184,6 +195,8 @@ struct Webhook {
     ascii_host: Option<String>,
     modules: String,
     events: String,
+    /// Bin of this tenant that is the receiver.
+    bin: Option<BinId>,
     filter: Option<ShownFilter>,
     settle: Option<crate::settle::Settle>,
     lane: String,
@@ -203,9 +216,15 @@ pub(super) async fn one(
     user: TenantUser,
     Item(id): Item<Uuid>,
     Params(note): Params<NoteParams>,
+    Params(prefill): Params<PrefillParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
-    let shown = state.notes.take(&user.user, &note).unwrap_or_default();
+    let mut shown: WebhookExtras = state.notes.take(&user.user, &note).unwrap_or_default();
+    if prefill.has_plugin() {
+        let saved = state.operations.subscription(&user.tenant, id)?;
+        let form = WebhookForm::of(&state, &saved).await?;
+        shown.form = Some(form.prefilled(&state, &user.tenant, Some(&saved), &prefill).await?);
+    }
     one_with(&user, &state, id, shown).await
 }
 
@@ -232,6 +251,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         ascii_host: subscription.settings.ascii_host(),
         modules: modules(&subscription),
         events: subscription.settings.events.join(", "),
+        bin: bin_urls::bin_of(&subscription.settings.notify_url, state),
         filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
         settle: subscription.settings.settle,
         lane: lane(state, subscription.id),

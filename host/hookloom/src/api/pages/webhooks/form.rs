@@ -40,6 +40,8 @@ pub(super) struct WebhookForm {
     pub(super) groups: Vec<FieldGroup>,
     /// Configuration without a field, as lines.
     pub(super) config: String,
+    /// Plugin that another page has added, and that is not saved yet.
+    pub(super) added_plugin: Option<String>,
 }
 
 /// Fields with a place for their faults, in the order of the form.
@@ -65,6 +67,7 @@ impl WebhookForm {
             plugins: plugins(state, tenant).await?,
             groups: Vec::new(),
             config: String::new(),
+            added_plugin: None,
         })
     }
 
@@ -140,6 +143,7 @@ impl WebhookForm {
             description: form.get("description").to_owned(),
             plugin: form.get("plugin").to_owned(),
             plugins: blank.plugins,
+            added_plugin: None,
             config: if text_is_readable { as_lines(&config) } else { form.get("config").to_owned() },
         })
     }
@@ -180,7 +184,12 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Subscr
 
 /// Returns the plugins of the form, in their order.
 fn chain_of(form: &Form) -> Result<Chain, String> {
-    let plugins = form.get("plugin").split(',').map(str::trim).filter(|name| !name.is_empty());
+    chain_in(form.get("plugin"))
+}
+
+/// Returns the plugins of a text with commas between their names.
+pub(super) fn chain_in(text: &str) -> Result<Chain, String> {
+    let plugins = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     Chain::try_from(ChainText::Many(plugins.map(str::to_owned).collect()))
 }
 
