@@ -17,7 +17,7 @@ mod small_disk;
 mod tls;
 mod visitor;
 
-pub(crate) use browser::Browser;
+pub(crate) use browser::{Browser, Role};
 pub(crate) use front::{Front, ProxyProgram, block_of, free_port};
 pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply, exchange};
 pub(crate) use names::NameServer;

@@ -88,4 +88,5 @@ mod tutorial;
 mod usage;
 mod volume;
 mod walk;
+mod walk_in_browser;
 mod warnings;
