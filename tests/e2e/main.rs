@@ -39,6 +39,7 @@ mod guests;
 mod harness;
 mod history;
 mod host_names;
+mod hostile_filters;
 mod hostile_scripts;
 mod hostile_sections;
 mod intake;

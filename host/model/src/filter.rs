@@ -5,8 +5,10 @@
 //! # Guarantees
 //! - A filter that was parsed is within its limits, and its regular expressions are compiled. It is written as it was read: keys
 //!   in their order, numbers with their digits. An exponent gets a sign (`1e2` is written as `1e+2`).
-//! - Each event matches a filter or does not; evaluation returns no error and takes time in the size of filter and event.
-//! - `$not` is the negation of what it holds, for every event.
+//! - Each event matches a filter or does not. An evaluation takes at most [`FILTER_STEPS_MAX`] steps. An event that would
+//!   take more does not match, and the reason names the limit.
+//! - `$not` is the negation of what it holds, for every event within that limit.
+//! - [`Filter::decide`] with [`Residual::holds`], [`Filter::matches`] and [`Filter::refusal`] agree for every event.
 //!
 //! # Theory of operation
 //! Filters are evaluated in two steps, because the event before this one is known only within the transaction that accepts it.
@@ -19,9 +21,15 @@
 mod document;
 mod evaluate;
 mod number;
+mod operands;
 mod parse;
+mod position;
 mod refusal;
+mod work;
+mod written;
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +37,11 @@ pub use document::Document;
 pub use evaluate::{Decision, Residual};
 pub use parse::FilterError;
 pub use refusal::Refusal;
+pub use written::WrittenFilter;
 
 use document::Path;
+use operands::Operands;
+use position::Position;
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -55,6 +66,10 @@ pub const REGEX_BYTES_MAX: usize = 128 << 10;
 /// Maximum length of a text that a regular expression is applied to, in bytes. A longer text does not match.
 pub const REGEX_TEXT_BYTES_MAX: usize = 1 << 10;
 
+/// Maximum number of steps of an evaluation. A step compares up to 64 bytes of a value with an operand; a regular expression takes
+/// 32 steps for each byte that it is applied to.
+pub const FILTER_STEPS_MAX: usize = 1 << 20;
+
 /// Filter of a subscription. A clone shares the conditions.
 #[derive(Clone)]
 pub struct Filter(Arc<Parsed>);
@@ -67,8 +82,7 @@ struct Parsed {
 
 /// Condition with its position in the filter.
 struct Node {
-    /// JSON pointer, from the filter on.
-    pointer: String,
+    position: Position,
     test: Test,
 }
 
@@ -104,13 +118,13 @@ struct Member {
 }
 
 struct Comparison {
-    pointer: String,
+    position: Position,
     operator: Operator,
 }
 
 enum Operator {
     Equal(Value),
-    In(Vec<Value>),
+    In(Operands),
     Above(Bound),
     AtLeast(Bound),
     Below(Bound),
@@ -154,11 +168,7 @@ impl Filter {
 
     /// Returns true if the event matches. `previous` is the event before it of the same contact or deal, if there is one.
     pub fn matches(&self, event: &Document, previous: Option<&Document>) -> bool {
-        match self.decide(event) {
-            Decision::Matches => true,
-            Decision::Refuses => false,
-            Decision::Depends(residual) => residual.holds(event, previous),
-        }
+        self.decide(event).holds(event, previous)
     }
 
     /// Returns the first condition that does not hold. None: the event matches.

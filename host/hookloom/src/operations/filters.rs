@@ -8,15 +8,14 @@
 //! # Limits
 //! Events that were made for a test of a subscription are left out.
 
-use super::subscriptions::{EventSelection, read_filter, selection_faults};
+use super::subscriptions::{EventSelection, filter_problem, read_filter, selection_faults};
 use super::{Access, Operations, Problem, ToRead};
 use crate::clock::instant;
 use crate::event::{Event, EventId, Module};
-use crate::filter::{Decision, Document, Filter, Refusal};
+use crate::filter::{Decision, Document, Filter, Refusal, WrittenFilter};
 use crate::store::EventFilter;
 use crate::subscription::TenantId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub(crate) struct FilterTrial {
     /// Conditions that an event must meet. Absent: none.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    pub(crate) filter: Value,
+    pub(crate) filter: WrittenFilter,
 }
 
 fn all_modules() -> Vec<Module> {
@@ -149,7 +148,7 @@ impl Operations {
         let FilterTrial { mut modules, events, filter } = trial;
         modules.sort_unstable();
         modules.dedup();
-        let filter = read_filter(filter)?;
+        let filter = read_filter(filter.source().map_err(filter_problem)?)?;
         let selection = EventSelection { modules: &modules, events: &events, earlier };
         let faults = selection_faults(&selection, self, &access.tenant);
         if !faults.is_empty() {

@@ -4,7 +4,7 @@ mod selection;
 mod warnings;
 mod write;
 
-pub(crate) use selection::{EventSelection, event_names, read_filter, selection_faults};
+pub(crate) use selection::{EventSelection, event_names, filter_problem, read_filter, selection_faults};
 #[cfg(test)]
 pub(crate) use write::READ_ONLY;
 pub(crate) use write::{SubscriptionPatch, SubscriptionWrite};

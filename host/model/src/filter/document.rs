@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 const LISTS: [&str; 2] = ["properties", "custom_data"];
 
 /// Names from the event on, such as `eventData`, `owner`, `email`.
-pub(super) type Path = Arc<[String]>;
+pub(super) type Path = Arc<[Arc<str>]>;
 
 /// Parsed event.
 #[derive(Debug)]
@@ -74,10 +74,10 @@ impl Document {
     }
 
     /// Returns the values at a path. A list on the way is returned as it is.
-    pub(super) fn at(&self, path: &[String]) -> Vec<&Value> {
+    pub(super) fn at(&self, path: &[Arc<str>]) -> Vec<&Value> {
         let (values, names) = match path {
-            [part, field, names @ ..] if part == "fields" => (self.field(field), names),
-            [part, names @ ..] if part == "eventName" => (vec![&self.name], names),
+            [part, field, names @ ..] if &**part == "fields" => (self.field(field), names),
+            [part, names @ ..] if &**part == "eventName" => (vec![&self.name], names),
             [_, names @ ..] => (vec![&self.data], names),
             [] => (Vec::new(), path),
         };

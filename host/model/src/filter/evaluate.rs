@@ -1,9 +1,13 @@
 //! Evaluation of a filter for an event.
+//!
+//! Once the steps of [`Work`] are used up, conditions have any outcome; only the evaluation as a whole says so.
 
 use super::document::{Document, Path};
+use super::work::Work;
 use super::{Bound, Comparison, Member, Node, Operator, Part, REGEX_TEXT_BYTES_MAX, Test, number};
 use serde_json::Value;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Outcome for an event, as far as it does not depend on the event before.
 #[derive(Debug)]
@@ -34,37 +38,88 @@ enum Partial {
     Depends(Rest),
 }
 
-impl Residual {
-    /// Returns true if the conditions hold. Without a previous event, everything has changed.
-    pub fn holds(&self, event: &Document, previous: Option<&Document>) -> bool {
-        self.0.holds(event, previous)
-    }
-}
-
-impl Rest {
-    fn holds(&self, event: &Document, previous: Option<&Document>) -> bool {
+impl Decision {
+    /// Returns true if the event matches. `previous` is the event before it of the same contact or deal, if there is one.
+    pub(super) fn holds(self, event: &Document, previous: Option<&Document>) -> bool {
         match self {
-            Rest::All(all) => all.iter().all(|rest| rest.holds(event, previous)),
-            Rest::Any(any) => any.iter().any(|rest| rest.holds(event, previous)),
-            Rest::Not(rest) => !rest.holds(event, previous),
-            Rest::Changed(path, expected) => has_changed(path, event, previous) == *expected,
+            Decision::Matches => true,
+            Decision::Refuses => false,
+            Decision::Depends(residual) => residual.holds(event, previous),
         }
     }
 }
 
-/// Returns true if the values at a path differ from those of the event before, or if there is none.
-pub(super) fn has_changed(path: &[String], event: &Document, previous: Option<&Document>) -> bool {
-    let Some(previous) = previous else { return true };
-    let [now, before] = [event, previous].map(|document| document.at(path));
-    now.len() != before.len() || now.into_iter().zip(before).any(|(now, before)| !is_same(now, before))
+impl Residual {
+    /// Returns true if the conditions hold. Without a previous event, everything has changed.
+    pub fn holds(&self, event: &Document, previous: Option<&Document>) -> bool {
+        self.0.outcome(event, previous).unwrap_or(false)
+    }
+}
+
+/// An event and the one before it.
+pub(super) struct History<'d> {
+    pub(super) event: &'d Document,
+    pub(super) previous: Option<&'d Document>,
+    pub(super) work: &'d Work,
+}
+
+impl History<'_> {
+    /// Returns true if the values at a path differ from those of the event before, or if there is none.
+    pub(super) fn has_changed(&self, path: &[Arc<str>]) -> bool {
+        let Some(previous) = self.previous else { return true };
+        let [now, before] = [self.event, previous].map(|document| document.at(path));
+        self.work.spend(now.len() + before.len());
+        now.len() != before.len() || now.into_iter().zip(before).any(|(now, before)| !is_same(now, before, self.work))
+    }
+
+    /// Returns true if a condition holds for values of the event, as far as there are steps left.
+    pub(super) fn holds(&self, node: &Node, values: &[&Value]) -> bool {
+        match node.evaluate(self.event, values, self.work) {
+            Partial::Known(holds) => holds,
+            Partial::Depends(rest) => rest.holds(self),
+        }
+    }
+}
+
+impl Rest {
+    /// Returns true if the conditions hold. None: the steps are used up.
+    fn outcome(&self, event: &Document, previous: Option<&Document>) -> Option<bool> {
+        let work = Work::new();
+        let holds = self.holds(&History { event, previous, work: &work });
+        (!work.is_used_up()).then_some(holds)
+    }
+
+    fn holds(&self, history: &History<'_>) -> bool {
+        match self {
+            Rest::All(all) => all.iter().all(|rest| rest.holds(history)),
+            Rest::Any(any) => any.iter().any(|rest| rest.holds(history)),
+            Rest::Not(rest) => !rest.holds(history),
+            Rest::Changed(path, expected) => history.has_changed(path) == *expected,
+        }
+    }
+}
+
+/// Evaluates everything that does not depend on the event before. None: the steps are used up.
+fn partial(root: &Node, event: &Document) -> Option<Partial> {
+    let work = Work::new();
+    let partial = root.evaluate(event, &[], &work);
+    (!work.is_used_up()).then_some(partial)
 }
 
 /// Evaluates everything that does not depend on the event before.
 pub(super) fn decide(root: &Node, event: &Document) -> Decision {
-    match root.evaluate(event, &[]) {
-        Partial::Known(true) => Decision::Matches,
-        Partial::Known(false) => Decision::Refuses,
-        Partial::Depends(rest) => Decision::Depends(Residual(rest)),
+    match partial(root, event) {
+        Some(Partial::Known(true)) => Decision::Matches,
+        Some(Partial::Known(false)) | None => Decision::Refuses,
+        Some(Partial::Depends(rest)) => Decision::Depends(Residual(rest)),
+    }
+}
+
+/// Returns true if the event matches. None: it takes too many steps, and so does not.
+pub(super) fn outcome(root: &Node, event: &Document, previous: Option<&Document>) -> Option<bool> {
+    match partial(root, event)? {
+        Partial::Known(matches) => Some(matches),
+        Partial::Depends(rest) => rest.outcome(event, previous),
     }
 }
 
@@ -81,25 +136,32 @@ impl Part {
 
 impl Node {
     /// Evaluates the condition for the values that it is about.
-    fn evaluate(&self, event: &Document, values: &[&Value]) -> Partial {
+    fn evaluate(&self, event: &Document, values: &[&Value], work: &Work) -> Partial {
+        if !work.spend(1 + values.len()) {
+            return Partial::Known(false);
+        }
         match &self.test {
-            Test::All(nodes) => all(nodes.iter().map(|node| node.evaluate(event, values))),
-            Test::Any(nodes) => any(nodes.iter().map(|node| node.evaluate(event, values))),
-            Test::Not(node) => match node.evaluate(event, values) {
+            Test::All(nodes) => all(nodes.iter().map(|node| node.evaluate(event, values, work))),
+            Test::Any(nodes) => any(nodes.iter().map(|node| node.evaluate(event, values, work))),
+            Test::Not(node) => match node.evaluate(event, values, work) {
                 Partial::Known(holds) => Partial::Known(!holds),
                 Partial::Depends(rest) => Partial::Depends(Rest::Not(Box::new(rest))),
             },
-            Test::Part(part, node) => node.evaluate(event, &part.values(event)),
-            Test::Compare(comparisons) => Partial::Known(one_meets(comparisons, values)),
-            Test::Members(members) => any(bearers(values).into_iter().map(|bearer| of_members(members, event, bearer))),
+            Test::Part(part, node) => node.evaluate(event, &part.values(event), work),
+            Test::Compare(comparisons) => Partial::Known(one_meets(comparisons, values, work)),
+            Test::Members(members) => {
+                let bearers = bearers(values);
+                work.spend(bearers.len());
+                any(bearers.into_iter().map(|bearer| of_members(members, event, bearer, work)))
+            }
             Test::Exist(expected) => Partial::Known(values.is_empty() != *expected),
             Test::Changed(path, expected) => Partial::Depends(Rest::Changed(path.clone(), *expected)),
         }
     }
 }
 
-fn of_members(members: &[Member], event: &Document, bearer: Option<&Value>) -> Partial {
-    all(members.iter().map(|Member { name, node }| node.evaluate(event, &member_of(bearer, name))))
+fn of_members(members: &[Member], event: &Document, bearer: Option<&Value>, work: &Work) -> Partial {
+    all(members.iter().map(|Member { name, node }| node.evaluate(event, &member_of(bearer, name), work)))
 }
 
 /// Returns the values whose members conditions are about: an object, or each element of a list. One that is None if there is no value.
@@ -147,40 +209,59 @@ fn any(partials: impl Iterator<Item = Partial>) -> Partial {
 }
 
 /// Returns true if one of the values, or an element of one that is a list, meets all comparisons.
-fn one_meets(comparisons: &[Comparison], values: &[&Value]) -> bool {
-    let meets_all = |value: &Value| comparisons.iter().all(|comparison| comparison.operator.holds(value));
-    values
-        .iter()
-        .any(|value| meets_all(value) || value.as_array().is_some_and(|elements| elements.iter().any(meets_all)))
+fn one_meets(comparisons: &[Comparison], values: &[&Value], work: &Work) -> bool {
+    let meets_all =
+        |value: &Value| work.spend(1) && comparisons.iter().all(|comparison| comparison.operator.holds(value, work));
+    values.iter().any(|value| meets_all(value) || elements(value).iter().any(meets_all))
+}
+
+/// Returns the elements of a list. None: the value is another one.
+pub(super) fn elements(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 impl Operator {
-    /// Returns true if a value meets the condition.
-    pub(super) fn holds(&self, value: &Value) -> bool {
+    /// Returns true if a value meets the condition, as far as there are steps left.
+    pub(super) fn holds(&self, value: &Value, work: &Work) -> bool {
         match self {
-            Operator::Equal(operand) => is_same(operand, value),
-            Operator::In(operands) => operands.iter().any(|operand| is_same(operand, value)),
-            Operator::Above(bound) => bound.compare(value).is_some_and(Ordering::is_gt),
-            Operator::AtLeast(bound) => bound.compare(value).is_some_and(Ordering::is_ge),
-            Operator::Below(bound) => bound.compare(value).is_some_and(Ordering::is_lt),
-            Operator::AtMost(bound) => bound.compare(value).is_some_and(Ordering::is_le),
+            Operator::Equal(operand) => is_same(operand, value, work),
+            Operator::In(operands) => spend_on_all(value, work) && operands.contains(value),
+            Operator::Above(bound) => bound.compare(value, work).is_some_and(Ordering::is_gt),
+            Operator::AtLeast(bound) => bound.compare(value, work).is_some_and(Ordering::is_ge),
+            Operator::Below(bound) => bound.compare(value, work).is_some_and(Ordering::is_lt),
+            Operator::AtMost(bound) => bound.compare(value, work).is_some_and(Ordering::is_le),
             Operator::Contains(operand) => match (value, operand) {
-                (Value::String(text), Value::String(part)) => text.contains(&**part),
-                (Value::Array(elements), operand) => elements.iter().any(|element| is_same(operand, element)),
+                (Value::String(text), Value::String(part)) => work.spend_on_text(text.len()) && text.contains(&**part),
+                (Value::Array(elements), operand) => elements.iter().any(|element| is_same(operand, element, work)),
                 _ => false,
             },
             Operator::StartsWith(start) => value.as_str().is_some_and(|text| text.starts_with(&**start)),
             Operator::EndsWith(end) => value.as_str().is_some_and(|text| text.ends_with(&**end)),
-            Operator::Matches(regex) => {
-                value.as_str().is_some_and(|text| text.len() <= REGEX_TEXT_BYTES_MAX && regex.is_match(text))
-            }
+            Operator::Matches(regex) => value.as_str().is_some_and(|text| {
+                text.len() <= REGEX_TEXT_BYTES_MAX && work.spend_on_regex(text.len()) && regex.is_match(text)
+            }),
         }
     }
 }
 
+/// Takes the steps for a value with all that is in it. Returns false if the steps are used up.
+fn spend_on_all(value: &Value, work: &Work) -> bool {
+    work.spend_on(value)
+        && match value {
+            Value::Array(elements) => elements.iter().all(|element| spend_on_all(element, work)),
+            Value::Object(members) => {
+                members.iter().all(|(name, value)| work.spend_on_text(name.len()) && spend_on_all(value, work))
+            }
+            _ => true,
+        }
+}
+
 impl Bound {
     /// Compares a value with the bound. None: the value is of another type.
-    fn compare(&self, value: &Value) -> Option<Ordering> {
+    fn compare(&self, value: &Value, work: &Work) -> Option<Ordering> {
+        if !work.spend_on(value) {
+            return None;
+        }
         match (value, self) {
             (Value::Number(value), Bound::Number(bound)) => Some(number::compare(value.as_str(), bound)),
             (Value::String(value), Bound::Text(bound)) => Some(value.as_str().cmp(bound)),
@@ -190,16 +271,24 @@ impl Bound {
 }
 
 /// Returns true if two values are equal: numbers by value, objects in any order of their keys.
-fn is_same(left: &Value, right: &Value) -> bool {
+fn is_same(left: &Value, right: &Value, work: &Work) -> bool {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => number::compare(left.as_str(), right.as_str()).is_eq(),
+        (Value::Number(left), Value::Number(right)) => {
+            work.spend_on_text(left.as_str().len() + right.as_str().len())
+                && number::compare(left.as_str(), right.as_str()).is_eq()
+        }
         (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same(left, right))
+            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| is_same(left, right, work))
         }
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left.iter().all(|(name, left)| right.get(name).is_some_and(|right| is_same(left, right)))
+                && left.iter().all(|(name, left)| {
+                    work.spend_on_text(name.len()) && right.get(name).is_some_and(|right| is_same(left, right, work))
+                })
         }
-        (left, right) => left == right,
+        (Value::String(left), Value::String(right)) => {
+            left.len() == right.len() && work.spend_on_text(left.len()) && left == right
+        }
+        (left, right) => work.spend(1) && left == right,
     }
 }

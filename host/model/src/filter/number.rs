@@ -71,6 +71,22 @@ fn exponent_of(text: &str) -> i128 {
     text.parse().unwrap_or(bound).clamp(-EXPONENT_MAX, EXPONENT_MAX)
 }
 
+/// Writes the spelling that numbers of the same value have in common.
+pub(super) fn spell(text: &str, to: &mut String) {
+    let decimal = Decimal::of(text);
+    let Some(magnitude) = decimal.magnitude else {
+        to.push('0');
+        return;
+    };
+    if decimal.is_negative {
+        to.push('-');
+    }
+    let [whole, fraction] = decimal.parts;
+    let digits = [whole, fraction].concat();
+    to.push_str(digits[decimal.leading_zeros..].trim_end_matches('0'));
+    to.push_str(&format!("e{magnitude}"));
+}
+
 /// Compares two numbers in the syntax of JSON.
 pub(super) fn compare(left: &str, right: &str) -> Ordering {
     if left == right {
@@ -125,7 +141,7 @@ mod tests {
     }
 
     /// Number whose value is `coefficient` × 10^`exponent`, spelled with a point before the last `behind` digits.
-    fn spell(coefficient: i64, exponent: u32, behind: usize) -> String {
+    fn spelling(coefficient: i64, exponent: u32, behind: usize) -> String {
         let sign = if coefficient < 0 { "-" } else { "" };
         let digits = format!("{:0>1$}", coefficient.unsigned_abs(), behind + 1);
         let (whole, fraction) = digits.split_at(digits.len() - behind);
@@ -142,12 +158,19 @@ mod tests {
         ) {
             let value = |coefficient: i64, exponent: u32| i128::from(coefficient) * 10_i128.pow(exponent);
             let expected = value(a, exponents.0).cmp(&value(b, exponents.1));
-            prop_assert_eq!(compare(&spell(a, exponents.0, behind.0), &spell(b, exponents.1, behind.1)), expected);
+            let [left, right] = [(a, exponents.0, behind.0), (b, exponents.1, behind.1)].map(|(a, b, c)| spelling(a, b, c));
+            prop_assert_eq!(compare(&left, &right), expected);
+            let mut common = [String::new(), String::new()];
+            spell(&left, &mut common[0]);
+            spell(&right, &mut common[1]);
+            prop_assert_eq!(common[0] == common[1], expected.is_eq());
         }
 
         #[test]
         fn no_text_panics(left in "[-+0-9.eE]{0,40}", right in "\\PC{0,20}") {
             compare(&left, &right);
+            spell(&left, &mut String::new());
+            spell(&right, &mut String::new());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Parser of filters: from JSON to conditions, with the JSON pointer of the first fault.
 
-use super::document::Path;
+use super::operands::Operands;
+use super::position::Position;
 use super::{
     Bound, Comparison, FILTER_BYTES_MAX, FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, FILTER_REGEXES_MAX, Member, Node,
     Operator, Part, REGEX_BYTES_MAX, Test,
@@ -35,19 +36,19 @@ const REGEX_NEST_MAX: u32 = 32;
 
 /// Parses a filter. Returns its conditions, and the number of its regular expressions.
 pub(super) fn parse(source: &Value) -> Result<(Node, usize), FilterError> {
-    let mut parser = Parser { conditions: 0, regexes: 0 };
-    let root = Place::root();
-    check_depth(source, &root)?;
+    // Before anything that takes time in the number of positions times the length of their names.
     if source.to_string().len() > FILTER_BYTES_MAX {
-        return Err(root.fault(format!("a filter has at most {FILTER_BYTES_MAX} bytes")));
+        return Err(Position::ROOT.fault(format!("a filter has at most {FILTER_BYTES_MAX} bytes")));
     }
-    let node = parser.top(source, &root)?;
+    check_depth(source, &Position::ROOT)?;
+    let mut parser = Parser { conditions: 0, regexes: 0 };
+    let node = parser.top(source, &Position::ROOT)?;
     Ok((node, parser.regexes))
 }
 
-fn check_depth(value: &Value, place: &Place) -> Result<(), FilterError> {
-    if place.depth > FILTER_DEPTH_MAX {
-        return Err(place.fault(format!("a filter nests at most {FILTER_DEPTH_MAX} levels")));
+fn check_depth(value: &Value, place: &Position) -> Result<(), FilterError> {
+    if place.depth() > FILTER_DEPTH_MAX {
+        return Err(fault_of_depth(place));
     }
     match value {
         Value::Object(members) => members.iter().try_for_each(|(key, value)| check_depth(value, &place.key(key))),
@@ -58,41 +59,18 @@ fn check_depth(value: &Value, place: &Place) -> Result<(), FilterError> {
     }
 }
 
-/// Position in the filter, and in the event.
-#[derive(Clone)]
-struct Place {
-    pointer: String,
-    depth: usize,
-    path: Vec<String>,
+/// Returns the fault of a position that is too deep.
+pub(super) fn fault_of_depth(place: &Position) -> FilterError {
+    place.fault(format!("a filter nests at most {FILTER_DEPTH_MAX} levels"))
 }
 
-impl Place {
-    fn root() -> Self {
-        Place { pointer: String::new(), depth: 0, path: Vec::new() }
-    }
-
-    fn key(&self, key: &str) -> Self {
-        let pointer = format!("{}/{}", self.pointer, key.replace('~', "~0").replace('/', "~1"));
-        Place { pointer, depth: self.depth + 1, path: self.path.clone() }
-    }
-
-    fn index(&self, index: usize) -> Self {
-        self.key(&index.to_string())
-    }
-
-    /// Returns the position of a key that names a part of the event as well.
-    fn name(&self, name: &str) -> Self {
-        let mut place = self.key(name);
-        place.path.push(name.to_owned());
-        place
-    }
-
+impl Position {
     fn fault(&self, detail: impl Into<String>) -> FilterError {
-        FilterError { pointer: self.pointer.clone(), detail: detail.into() }
+        FilterError { pointer: self.pointer(), detail: detail.into() }
     }
 
     fn node(&self, test: Test) -> Node {
-        Node { pointer: self.pointer.clone(), test }
+        Node { position: self.clone(), test }
     }
 }
 
@@ -101,11 +79,11 @@ struct Parser {
     regexes: usize,
 }
 
-type Rule = fn(&mut Parser, &Value, &Place) -> Result<Node, FilterError>;
+type Rule = fn(&mut Parser, &Value, &Position) -> Result<Node, FilterError>;
 
 impl Parser {
     /// Parses conditions on parts of the event.
-    fn top(&mut self, value: &Value, place: &Place) -> Result<Node, FilterError> {
+    fn top(&mut self, value: &Value, place: &Position) -> Result<Node, FilterError> {
         let mut nodes = Vec::new();
         for (key, value) in conditions(value, place)? {
             let node = match key.as_str() {
@@ -124,7 +102,7 @@ impl Parser {
     }
 
     /// Parses conditions on fields by name.
-    fn fields(&mut self, value: &Value, place: &Place) -> Result<Node, FilterError> {
+    fn fields(&mut self, value: &Value, place: &Position) -> Result<Node, FilterError> {
         let mut nodes = Vec::new();
         for (key, value) in conditions(value, place)? {
             let node = match key.as_str() {
@@ -143,13 +121,13 @@ impl Parser {
         Ok(joined(nodes, place))
     }
 
-    fn part(&mut self, part: Part, value: &Value, place: &Place) -> Result<Node, FilterError> {
+    fn part(&mut self, part: Part, value: &Value, place: &Position) -> Result<Node, FilterError> {
         let node = self.value(value, place)?;
         Ok(place.node(Test::Part(part, Box::new(node))))
     }
 
     /// Parses `$and`, `$or` or `$not`. `rule` parses what they hold.
-    fn combined(&mut self, key: &str, value: &Value, place: &Place, rule: Rule) -> Result<Node, FilterError> {
+    fn combined(&mut self, key: &str, value: &Value, place: &Position, rule: Rule) -> Result<Node, FilterError> {
         if key == "$not" {
             let node = rule(self, value, place)?;
             return Ok(place.node(Test::Not(Box::new(node))));
@@ -161,7 +139,7 @@ impl Parser {
     }
 
     /// Parses conditions on a value.
-    fn value(&mut self, value: &Value, place: &Place) -> Result<Node, FilterError> {
+    fn value(&mut self, value: &Value, place: &Position) -> Result<Node, FilterError> {
         match value {
             Value::Object(_) => {}
             Value::Array(_) => {
@@ -184,7 +162,7 @@ impl Parser {
                 }
                 "$changed" => {
                     self.count(&at)?;
-                    nodes.push(at.node(Test::Changed(Path::from(at.path.clone()), boolean(value, &at)?)));
+                    nodes.push(at.node(Test::Changed(at.path(), boolean(value, &at)?)));
                 }
                 "$neq" => {
                     let equal = self.equal(value.clone(), &at)?;
@@ -192,14 +170,14 @@ impl Parser {
                 }
                 "$nin" => {
                     self.count(&at)?;
-                    let operator = Operator::In(list(value, &at)?.to_vec());
-                    let within = at.node(Test::Compare(vec![Comparison { pointer: at.pointer.clone(), operator }]));
+                    let operator = Operator::In(Operands::new(list(value, &at)?));
+                    let within = at.node(Test::Compare(vec![Comparison { position: at.clone(), operator }]));
                     nodes.push(at.node(Test::Not(Box::new(within))));
                 }
                 operator if operator.starts_with('$') => {
                     self.count(&at)?;
                     let operator = self.operator(operator, value, &at)?;
-                    comparisons.push(Comparison { pointer: at.pointer, operator });
+                    comparisons.push(Comparison { position: at, operator });
                 }
                 name => {
                     let node = self.value(value, &place.name(name))?;
@@ -216,16 +194,16 @@ impl Parser {
         Ok(joined(nodes, place))
     }
 
-    fn equal(&mut self, operand: Value, place: &Place) -> Result<Node, FilterError> {
+    fn equal(&mut self, operand: Value, place: &Position) -> Result<Node, FilterError> {
         self.count(place)?;
-        let comparison = Comparison { pointer: place.pointer.clone(), operator: Operator::Equal(operand) };
+        let comparison = Comparison { position: place.clone(), operator: Operator::Equal(operand) };
         Ok(place.node(Test::Compare(vec![comparison])))
     }
 
-    fn operator(&mut self, name: &str, value: &Value, place: &Place) -> Result<Operator, FilterError> {
+    fn operator(&mut self, name: &str, value: &Value, place: &Position) -> Result<Operator, FilterError> {
         Ok(match name {
             "$eq" => Operator::Equal(value.clone()),
-            "$in" => Operator::In(list(value, place)?.to_vec()),
+            "$in" => Operator::In(Operands::new(list(value, place)?)),
             "$gt" => Operator::Above(bound(value, place)?),
             "$gte" => Operator::AtLeast(bound(value, place)?),
             "$lt" => Operator::Below(bound(value, place)?),
@@ -246,7 +224,7 @@ impl Parser {
         })
     }
 
-    fn regex(&mut self, value: &Value, place: &Place) -> Result<Operator, FilterError> {
+    fn regex(&mut self, value: &Value, place: &Position) -> Result<Operator, FilterError> {
         self.regexes += 1;
         if self.regexes > FILTER_REGEXES_MAX {
             return Err(place.fault(format!("a filter has at most {FILTER_REGEXES_MAX} regular expressions")));
@@ -267,7 +245,7 @@ impl Parser {
         })
     }
 
-    fn count(&mut self, place: &Place) -> Result<(), FilterError> {
+    fn count(&mut self, place: &Position) -> Result<(), FilterError> {
         self.conditions += 1;
         if self.conditions > FILTER_CONDITIONS_MAX {
             return Err(place.fault(format!("a filter has at most {FILTER_CONDITIONS_MAX} conditions")));
@@ -277,7 +255,7 @@ impl Parser {
 }
 
 /// Returns the entries of an object of conditions.
-fn conditions<'v>(value: &'v Value, place: &Place) -> Result<&'v Map<String, Value>, FilterError> {
+fn conditions<'v>(value: &'v Value, place: &Position) -> Result<&'v Map<String, Value>, FilterError> {
     match value.as_object() {
         Some(entries) if entries.is_empty() => Err(place.fault("an object with at least one condition is needed here")),
         Some(entries) => Ok(entries),
@@ -285,23 +263,23 @@ fn conditions<'v>(value: &'v Value, place: &Place) -> Result<&'v Map<String, Val
     }
 }
 
-fn list<'v>(value: &'v Value, place: &Place) -> Result<&'v [Value], FilterError> {
+fn list<'v>(value: &'v Value, place: &Position) -> Result<&'v [Value], FilterError> {
     match value.as_array() {
         Some(elements) if !elements.is_empty() => Ok(elements),
         _ => Err(place.fault("a list with at least one element is needed here")),
     }
 }
 
-fn boolean(value: &Value, place: &Place) -> Result<bool, FilterError> {
+fn boolean(value: &Value, place: &Position) -> Result<bool, FilterError> {
     value.as_bool().ok_or_else(|| place.fault(format!("true or false is needed here, not {}", kind(value))))
 }
 
-fn text(value: &Value, place: &Place) -> Result<String, FilterError> {
+fn text(value: &Value, place: &Position) -> Result<String, FilterError> {
     let text = value.as_str().ok_or_else(|| place.fault(format!("a text is needed here, not {}", kind(value))))?;
     Ok(text.to_owned())
 }
 
-fn bound(value: &Value, place: &Place) -> Result<Bound, FilterError> {
+fn bound(value: &Value, place: &Position) -> Result<Bound, FilterError> {
     match value {
         Value::Number(number) => Ok(Bound::Number(number.as_str().to_owned())),
         Value::String(text) => Ok(Bound::Text(text.clone())),
@@ -321,6 +299,6 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn joined(mut nodes: Vec<Node>, place: &Place) -> Node {
+fn joined(mut nodes: Vec<Node>, place: &Position) -> Node {
     if nodes.len() == 1 { nodes.remove(0) } else { place.node(Test::All(nodes)) }
 }

@@ -1,11 +1,15 @@
 //! Reason why an event does not match a filter: the first condition that does not hold, with the value that it met.
+//!
+//! The evaluation of [`outcome`] says whether there is one.
 
 use super::document::Document;
-use super::evaluate::{bearers, has_changed, member_of};
-use super::{Comparison, Member, Node, Parsed, Test};
-use crate::limits::shortened;
+use super::evaluate::{History, bearers, member_of, outcome};
+use super::position::Position;
+use super::work::Work;
+use super::{Comparison, FILTER_STEPS_MAX, Member, Node, Parsed, Test};
+use crate::limits::{cut, shortened};
 use serde_json::Value;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Maximum length of a value in an explanation, in bytes.
 const SHOWN_BYTES_MAX: usize = 80;
@@ -27,87 +31,93 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Returns the first condition that does not hold.
+/// Returns the first condition that does not hold, if the event does not match.
 pub(super) fn refusal(filter: &Parsed, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
-    let mut refusal = Evaluation { event, previous }.refusal(&filter.root, &[])?;
-    let condition = filter.source.pointer(&refusal.pointer).map(Value::to_string).unwrap_or_default();
-    refusal.condition = shortened(&condition, SHOWN_BYTES_MAX);
+    let mut refusal = match outcome(&filter.root, event, previous) {
+        Some(true) => return None,
+        Some(false) => {
+            let work = Work::new();
+            Evaluation(History { event, previous, work: &work }).first(&filter.root, &[])
+        }
+        None => {
+            let met = format!("an event that takes more than {FILTER_STEPS_MAX} steps to compare");
+            at(&Position::ROOT, met)
+        }
+    };
+    let mut condition = Bounded(String::new());
+    if let Some(written) = filter.source.pointer(&refusal.pointer) {
+        // It fails when there is enough.
+        let _ = write!(condition, "{written}");
+    }
+    refusal.condition = shortened(&condition.0, SHOWN_BYTES_MAX);
     Some(refusal)
 }
 
-struct Evaluation<'d> {
-    event: &'d Document,
-    previous: Option<&'d Document>,
-}
+/// Search for the first condition that does not hold, in a filter that does not.
+struct Evaluation<'d>(History<'d>);
 
 impl Evaluation<'_> {
-    fn refusal(&self, node: &Node, values: &[&Value]) -> Option<Refusal> {
+    /// Returns the first condition of one that does not hold.
+    fn first(&self, node: &Node, values: &[&Value]) -> Refusal {
         match &node.test {
-            Test::All(nodes) => nodes.iter().find_map(|node| self.refusal(node, values)),
-            Test::Any(nodes) => {
-                let is_refused = nodes.iter().all(|node| self.refusal(node, values).is_some());
-                is_refused.then(|| at(node, "an event for which none of its alternatives holds"))
-            }
-            Test::Not(inner) => match (self.refusal(inner, values), &inner.test) {
-                (Some(_), _) => None,
-                (None, Test::Compare(_)) => Some(at(node, &shown(values))),
-                (None, _) => Some(at(node, "an event for which it holds")),
+            Test::All(nodes) => match nodes.iter().find(|node| !self.0.holds(node, values)) {
+                Some(node) => self.first(node, values),
+                None => at(&node.position, shown(values)),
             },
-            Test::Part(part, inner) => self.refusal(inner, &part.values(self.event)),
-            Test::Compare(comparisons) => of_comparisons(comparisons, values),
-            Test::Members(members) => self.of_members(members, values),
-            Test::Exist(expected) => (values.is_empty() == *expected).then(|| at(node, &shown(values))),
+            Test::Any(_) => at(&node.position, "an event for which none of its alternatives holds".to_owned()),
+            Test::Not(inner) => match inner.test {
+                Test::Compare(_) => at(&node.position, shown(values)),
+                _ => at(&node.position, "an event for which it holds".to_owned()),
+            },
+            Test::Part(part, inner) => self.first(inner, &part.values(self.0.event)),
+            Test::Compare(comparisons) => self.of_comparisons(comparisons, values, &node.position),
+            Test::Members(members) => self.of_members(members, values, &node.position),
+            Test::Exist(_) => at(&node.position, shown(values)),
             Test::Changed(path, expected) => {
-                let has_changed = has_changed(path, self.event, self.previous);
-                (has_changed != *expected).then(|| {
-                    let what = if has_changed { "another value than before" } else { "the same value as before" };
-                    at(node, &format!("{what}: {}", shown(&self.event.at(path))))
-                })
+                let what = if *expected { "the same value as before" } else { "another value than before" };
+                at(&node.position, format!("{what}: {}", shown(&self.0.event.at(path))))
             }
         }
     }
 
-    /// Returns the refusal of the first object, if all of them are refused.
-    fn of_members(&self, members: &[Member], values: &[&Value]) -> Option<Refusal> {
-        let refusal_of = |bearer: Option<&Value>| {
-            members.iter().find_map(|Member { name, node }| self.refusal(node, &member_of(bearer, name)))
-        };
-        let refusals: Option<Vec<Refusal>> = bearers(values).into_iter().map(refusal_of).collect();
-        refusals?.into_iter().next()
+    /// Returns the first condition that does not hold for the first object.
+    fn of_members(&self, members: &[Member], values: &[&Value], position: &Position) -> Refusal {
+        let bearer = bearers(values).into_iter().next().flatten();
+        let failed = members.iter().find(|Member { name, node }| !self.0.holds(node, &member_of(bearer, name)));
+        match failed {
+            Some(Member { name, node }) => self.first(node, &member_of(bearer, name)),
+            None => at(position, shown(values)),
+        }
+    }
+
+    /// Returns the first comparison that the first value does not meet.
+    fn of_comparisons(&self, comparisons: &[Comparison], values: &[&Value], position: &Position) -> Refusal {
+        let first = values.first();
+        let failed = comparisons.iter().find(|one| first.is_none_or(|value| !one.operator.holds(value, self.0.work)));
+        at(failed.map_or(position, |comparison| &comparison.position), shown(values))
     }
 }
 
-/// Returns the refusal of the first value, if no value and no element meets all comparisons.
-fn of_comparisons(comparisons: &[Comparison], values: &[&Value]) -> Option<Refusal> {
-    let failed = |value: &Value| comparisons.iter().find(|comparison| !comparison.operator.holds(value));
-    let mut first = comparisons.first();
-    for (index, value) in values.iter().enumerate() {
-        let of_value = failed(value)?;
-        if value.as_array().is_some_and(|elements| elements.iter().any(|element| failed(element).is_none())) {
-            return None;
-        }
-        if index == 0 {
-            first = Some(of_value);
-        }
-    }
-    first.map(|comparison| Refusal {
-        pointer: comparison.pointer.clone(),
-        condition: String::new(),
-        met: shown(values),
-    })
-}
-
-fn at(node: &Node, met: &str) -> Refusal {
-    Refusal { pointer: node.pointer.clone(), condition: String::new(), met: met.to_owned() }
+fn at(position: &Position, met: String) -> Refusal {
+    Refusal { pointer: position.pointer(), condition: String::new(), met }
 }
 
 /// Returns values as JSON, shortened.
 fn shown(values: &[&Value]) -> String {
-    match values {
-        [] => "nothing".to_owned(),
-        [value] => shortened(&value.to_string(), SHOWN_BYTES_MAX),
-        [value, others @ ..] => {
-            format!("{} and {} more", shortened(&value.to_string(), SHOWN_BYTES_MAX), others.len())
-        }
+    let [value, others @ ..] = values else { return "nothing".to_owned() };
+    let mut text = Bounded(String::new());
+    // It fails when there is enough.
+    let _ = write!(text, "{value}");
+    let text = shortened(&text.0, SHOWN_BYTES_MAX);
+    if others.is_empty() { text } else { format!("{text} and {} more", others.len()) }
+}
+
+/// Text that takes what is needed to shorten it to [`SHOWN_BYTES_MAX`], so that a large value is not written to its end.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0.push_str(cut(part, SHOWN_BYTES_MAX + char::MAX_LEN_UTF8));
+        if self.0.len() > SHOWN_BYTES_MAX { Err(fmt::Error) } else { Ok(()) }
     }
 }

@@ -291,6 +291,17 @@ fn near_json() -> impl Strategy<Value = Value> {
     })
 }
 
+proptest! {
+    #[test]
+    fn values_in_a_list_are_those_that_are_equal(operands in prop::collection::vec(near_json(), 1..5), value in near_json()) {
+        let of = |condition: Value| Filter::parse(json!({"eventData": {"a": condition}})).expect("a filter");
+        let one_of: Vec<Value> = operands.iter().map(|operand| json!({"$eq": operand})).collect();
+        let event = Document::new("n", json!({"eventData": {"a": value}}).to_string().as_bytes());
+        let listed = of(json!({"$in": operands})).matches(&event, None);
+        prop_assert_eq!(of(json!({"$or": one_of})).matches(&event, None), listed);
+    }
+}
+
 /// Filter that can be parsed.
 fn any_filter() -> impl Strategy<Value = Filter> {
     let part = prop_oneof![
@@ -322,7 +333,12 @@ proptest! {
         if let Ok(negation) = negation {
             prop_assert_eq!(negation.matches(&event, previous), !matches);
         }
+        // A trial and an explanation ask for the refusal, the store for the decision and what it depends on.
         prop_assert_eq!(filter.refusal(&event, previous).is_none(), matches);
+        prop_assert_eq!(filter.decide(&event).holds(&event, previous), matches);
+        if !matches!(filter.decide(&event), Decision::Depends(_)) {
+            prop_assert_eq!(filter.matches(&event, None), matches, "it does not depend on the event before");
+        }
         let again: Filter = serde_json::from_str(&serde_json::to_string(&filter).expect("JSON")).expect("a filter");
         prop_assert_eq!(again.matches(&event, previous), matches);
         prop_assert_eq!(again, filter);

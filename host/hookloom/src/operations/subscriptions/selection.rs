@@ -1,9 +1,10 @@
 //! Validation of the choice of events: modules, event names and filter.
 
 use crate::event::{HOST_EVENT_NAMES, Module, VENDOR_EVENT_NAMES};
-use crate::filter::{Filter, FilterError};
+use crate::filter::{Filter, FilterError, WrittenFilter};
 use crate::operations::{FieldFault, Operations, Problem, fault};
 use crate::subscription::{SubscriptionId, TenantId};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Maximum number of event names of a subscription.
@@ -22,9 +23,24 @@ pub(crate) fn read_filter(filter: Value) -> Result<Option<Filter>, Problem> {
     if filter.is_null() {
         return Ok(None);
     }
-    let parsed = Filter::parse(filter);
-    let parsed = parsed.map_err(|FilterError { pointer, detail }| Problem::field(&format!("/filter{pointer}"), detail));
-    parsed.map(Some)
+    Filter::parse(filter).map(Some).map_err(filter_problem)
+}
+
+/// Returns the answer to a wrong filter.
+pub(crate) fn filter_problem(FilterError { pointer, detail }: FilterError) -> Problem {
+    Problem::field(&format!("/filter{pointer}"), detail)
+}
+
+/// Checks the filter in a body as text, because parsed JSON shows no repeated key.
+pub(super) fn check_written_filter(body: &[u8]) -> Result<(), Problem> {
+    #[derive(Deserialize)]
+    #[serde(expecting = "an object")]
+    struct WithFilter {
+        #[serde(default)]
+        filter: WrittenFilter,
+    }
+    let WithFilter { filter } = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
+    filter.source().map(drop).map_err(filter_problem)
 }
 
 /// Maximum number of regular expressions in the filters of a tenant: each takes up to some hundred kilobytes of memory.

@@ -12,7 +12,8 @@ use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::forms::Form;
 use crate::api::pages::user::TenantUser;
-use crate::filter::Filter;
+use crate::filter::{Filter, WrittenFilter};
+use crate::operations::subscriptions::filter_problem;
 use crate::operations::{FieldFault, Problem};
 use askama::Template;
 use http::StatusCode;
@@ -163,7 +164,9 @@ pub(super) fn filter_in(form: &Form) -> Result<Value, Problem> {
     match form.get(FILTER) {
         "" => Ok(Value::Null),
         text => {
-            serde_json::from_str(text).map_err(|error| Problem::field("/filter", format!("this is not JSON: {error}")))
+            let written: WrittenFilter = serde_json::from_str(text)
+                .map_err(|error| Problem::field("/filter", format!("this is not JSON: {error}")))?;
+            written.source().map_err(filter_problem)
         }
     }
 }

@@ -64,7 +64,7 @@ impl Matching {
         let is_of_all = chosen.is_empty();
         let modules = if is_of_all { Module::ALL.to_vec() } else { chosen };
         let events = form.all("events").into_iter().map(str::to_owned).collect();
-        let trial = FilterTrial { modules, events, filter };
+        let trial = FilterTrial { modules, events, filter: filter.into() };
         let tried = operations.try_filter(&user.access::<ToRead>(state)?, trial, &earlier).await?;
         let summary = summary(&tried, is_of_all);
         let newest = tried.newest_matching.into_iter();
