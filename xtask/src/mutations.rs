@@ -4,6 +4,7 @@
 //! simulation runs until a seed fails, or the unit test that is named beside the mutation runs and must fail.
 
 mod fleet;
+mod settling;
 mod unit_tests;
 
 use crate::{Failure, cargo, root, run as run_command, say};
@@ -34,7 +35,7 @@ const fn mutation(name: &'static str, file: &'static str, old: &'static str, new
 
 /// Returns the mutations of one host and of a fleet.
 fn all() -> impl Iterator<Item = &'static Mutation> {
-    MUTATIONS.iter().chain(&fleet::MUTATIONS).chain(&unit_tests::MUTATIONS)
+    MUTATIONS.iter().chain(&fleet::MUTATIONS).chain(&settling::MUTATIONS).chain(&unit_tests::MUTATIONS)
 }
 
 const MEMORY: &str = "host/store/src/memory.rs";
