@@ -51,7 +51,7 @@ pub(crate) async fn row(name: &'static str, args: &Args) -> Result<Row, Failure>
         for number in 0..count {
             // The receiver is never called.
             let settings =
-                json!({"notify_url": "http://127.0.0.1:9/", "modules": ["Contact"], "filter": filter(number)});
+                json!({"notify_url": "http://127.0.0.1:65000/", "modules": ["Contact"], "filter": filter(number)});
             host.ask_of(&tenant(count), Method::POST, "/subscriptions", settings.to_string()).await?;
         }
     }
