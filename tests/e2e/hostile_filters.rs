@@ -24,12 +24,19 @@ async fn check_refused(host: &Host, subscription: &str, filter: &str, pointer: &
     }
 }
 
+/// Returns a filter with a condition on the field `a`.
+fn of(condition: &str) -> String {
+    format!(r#"{{"fields":{{"a":{condition}}}}}"#)
+}
+
+fn deep(levels: usize) -> String {
+    format!("{}1{}", r#"{"$not":"#.repeat(levels), "}".repeat(levels))
+}
+
 #[tokio::test]
 async fn hostile_filters_are_refused_with_their_position() {
     let host = Host::start().await;
     let id = host.subscription("https://hooks.example.com/", json!({"modules": ["Contact"]})).await;
-    let of = |condition: &str| format!(r#"{{"fields":{{"a":{condition}}}}}"#);
-    let deep = |levels: usize| format!("{}1{}", r#"{"$not":"#.repeat(levels), "}".repeat(levels));
     let nots = format!("/filter{}", "/$not".repeat(17));
     let many = vec![r#"{"$gt":1}"#; 100_000].join(",");
     let conditions = vec!["1"; 101].join(",");

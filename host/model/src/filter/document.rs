@@ -21,13 +21,13 @@ pub(super) type Path = Arc<[Arc<str>]>;
 pub struct Document {
     name: Value,
     data: Value,
-    /// Positions of the fields that are elements of [`LISTS`], by name.
-    listed: OnceLock<HashMap<String, Vec<Position>>>,
+    /// Places of the fields that are elements of [`LISTS`], by name.
+    listed: OnceLock<HashMap<String, Vec<Place>>>,
 }
 
-/// Position of an element of one of [`LISTS`].
+/// Place of an element of one of [`LISTS`].
 #[derive(Debug)]
-struct Position {
+struct Place {
     list: &'static str,
     index: usize,
 }
@@ -62,7 +62,7 @@ impl Document {
     pub(super) fn field(&self, name: &str) -> Vec<&Value> {
         let own = if LISTS.contains(&name) { None } else { self.data.get(name) };
         let listed = self.listed.get_or_init(|| index_of(&self.data)).get(name);
-        let value_at = |position: &Position| self.data.get(position.list)?.get(position.index)?.get("value");
+        let value_at = |place: &Place| self.data.get(place.list)?.get(place.index)?.get("value");
         own.into_iter().chain(listed.into_iter().flatten().filter_map(value_at)).collect()
     }
 
@@ -89,13 +89,13 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     if value.is_array() { Some(value) } else { value.get(name) }
 }
 
-fn index_of(data: &Value) -> HashMap<String, Vec<Position>> {
-    let mut index: HashMap<String, Vec<Position>> = HashMap::new();
+fn index_of(data: &Value) -> HashMap<String, Vec<Place>> {
+    let mut index: HashMap<String, Vec<Place>> = HashMap::new();
     for list in LISTS {
         let elements = data.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for (at, element) in elements.iter().enumerate() {
             if let Some(name) = element.get("name").and_then(Value::as_str) {
-                index.entry(name.to_owned()).or_default().push(Position { list, index: at });
+                index.entry(name.to_owned()).or_default().push(Place { list, index: at });
             }
         }
     }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 /// Position in a filter.
 #[derive(Clone)]
-pub(super) struct Position(Option<Arc<Step>>);
+pub(super) struct Position(Option<Arc<Key>>);
 
-struct Step {
+/// Key of a position, with the position above it.
+struct Key {
     above: Position,
-    key: Arc<str>,
+    text: Arc<str>,
     /// True if the key names a part of the event as well.
     is_name: bool,
     depth: usize,
@@ -37,30 +38,30 @@ impl Position {
     }
 
     fn below(&self, key: &str, is_name: bool) -> Self {
-        let step = Step { above: self.clone(), key: key.into(), is_name, depth: self.depth() + 1 };
-        Position(Some(Arc::new(step)))
+        let key = Key { above: self.clone(), text: key.into(), is_name, depth: self.depth() + 1 };
+        Position(Some(Arc::new(key)))
     }
 
     /// Number of levels above the position.
     pub(super) fn depth(&self) -> usize {
-        self.0.as_ref().map_or(0, |step| step.depth)
+        self.0.as_ref().map_or(0, |key| key.depth)
     }
 
     /// Returns the JSON pointer, from the filter on.
     pub(super) fn pointer(&self) -> String {
-        let keys = self.steps().into_iter().map(|step| step.key.replace('~', "~0").replace('/', "~1"));
+        let keys = self.keys().into_iter().map(|key| key.text.replace('~', "~0").replace('/', "~1"));
         keys.flat_map(|key| ["/".to_owned(), key]).collect()
     }
 
     /// Returns the names that lead to the part of the event.
     pub(super) fn path(&self) -> Path {
-        self.steps().into_iter().filter(|step| step.is_name).map(|step| step.key.clone()).collect()
+        self.keys().into_iter().filter(|key| key.is_name).map(|key| key.text.clone()).collect()
     }
 
-    /// Returns the steps from the whole filter to the position.
-    fn steps(&self) -> Vec<&Step> {
-        let mut steps: Vec<&Step> = iter::successors(self.0.as_deref(), |step| step.above.0.as_deref()).collect();
-        steps.reverse();
-        steps
+    /// Returns the keys from the whole filter to the position.
+    fn keys(&self) -> Vec<&Key> {
+        let mut keys: Vec<&Key> = iter::successors(self.0.as_deref(), |key| key.above.0.as_deref()).collect();
+        keys.reverse();
+        keys
     }
 }
