@@ -257,14 +257,15 @@ fn spend_on_all(value: &Value, work: &Work) -> bool {
 }
 
 impl Bound {
-    /// Compares a value with the bound. None: the value is of another type.
+    /// Compares a value with the bound. None: the value is of another type, or the steps are used up.
     fn compare(&self, value: &Value, work: &Work) -> Option<Ordering> {
-        if !work.spend_on(value) {
-            return None;
-        }
         match (value, self) {
-            (Value::Number(value), Bound::Number(bound)) => Some(number::compare(value.as_str(), bound)),
-            (Value::String(value), Bound::Text(bound)) => Some(value.as_str().cmp(bound)),
+            (Value::Number(value), Bound::Number(bound)) => {
+                work.spend_on_text(value.as_str().len()).then(|| number::compare(value.as_str(), bound))
+            }
+            (Value::String(value), Bound::Text(bound)) => {
+                work.spend_on_text(value.len().min(bound.len())).then(|| value.as_str().cmp(bound))
+            }
             _ => None,
         }
     }
