@@ -34,7 +34,7 @@ pub(crate) fn filter_problem(FilterError { pointer, detail }: FilterError) -> Pr
 /// Checks the filter in a body as text, because parsed JSON shows no repeated key.
 pub(super) fn check_written_filter(body: &[u8]) -> Result<(), Problem> {
     #[derive(Deserialize)]
-    #[serde(expecting = "an object")]
+    #[serde(expecting = "a map")]
     struct WithFilter {
         #[serde(default)]
         filter: WrittenFilter,
