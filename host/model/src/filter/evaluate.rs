@@ -215,7 +215,7 @@ fn one_meets(comparisons: &[Comparison], values: &[&Value], work: &Work) -> bool
     values.iter().any(|value| meets_all(value) || elements(value).iter().any(meets_all))
 }
 
-/// Returns the elements of a list. None: the value is another one.
+/// Returns the elements of a list. Another value has none.
 pub(super) fn elements(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }

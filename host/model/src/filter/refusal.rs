@@ -44,12 +44,7 @@ pub(super) fn refusal(filter: &Parsed, event: &Document, previous: Option<&Docum
             at(&Position::ROOT, met)
         }
     };
-    let mut condition = Bounded(String::new());
-    if let Some(written) = filter.source.pointer(&refusal.pointer) {
-        // It fails when there is enough.
-        let _ = write!(condition, "{written}");
-    }
-    refusal.condition = shortened(&condition.0, SHOWN_BYTES_MAX);
+    refusal.condition = filter.source.pointer(&refusal.pointer).map(written).unwrap_or_default();
     Some(refusal)
 }
 
@@ -105,11 +100,16 @@ fn at(position: &Position, met: String) -> Refusal {
 /// Returns values as JSON, shortened.
 fn shown(values: &[&Value]) -> String {
     let [value, others @ ..] = values else { return "nothing".to_owned() };
+    let text = written(value);
+    if others.is_empty() { text } else { format!("{text} and {} more", others.len()) }
+}
+
+/// Returns a value as JSON, shortened.
+fn written(value: &Value) -> String {
     let mut text = Bounded(String::new());
     // It fails when there is enough.
     let _ = write!(text, "{value}");
-    let text = shortened(&text.0, SHOWN_BYTES_MAX);
-    if others.is_empty() { text } else { format!("{text} and {} more", others.len()) }
+    shortened(&text.0, SHOWN_BYTES_MAX)
 }
 
 /// Text that takes what is needed to shorten it to [`SHOWN_BYTES_MAX`], so that a large value is not written to its end.

@@ -83,8 +83,7 @@ impl PluginPage {
             return Err(Problem::not_found("plugin").into());
         }
         let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
-        let users: Vec<_> = subscriptions.iter().filter(|one| one.settings.plugin.names(&name)).collect();
-        let others: Vec<_> = subscriptions.iter().filter(|one| !one.settings.plugin.names(&name)).collect();
+        let (users, others): (Vec<_>, Vec<_>) = subscriptions.iter().partition(|one| one.settings.plugin.names(&name));
         fn named(one: &&Arc<Subscription>) -> (String, String) {
             (one.id.to_string(), super::webhooks::name(one))
         }

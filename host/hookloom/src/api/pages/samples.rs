@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - A sample is accepted by the operation of `POST …/events`, so it is an event like others: durable, matched, delivered and counted.
 
-use super::user::{Posted, TenantUser};
+use super::user::Posted;
 use super::{PageError, go_to};
 use crate::api::ApiState;
 use crate::operations::{Problem, SAMPLE_EVENTS};
@@ -22,11 +22,8 @@ pub(super) async fn send(State(state): State<Arc<ApiState>>, posted: Posted) -> 
     let body = Bytes::from_static(sample.payload.as_bytes());
     let accepted = state.operations.send_events(&user.access(&state)?, &body, None).await?;
     let event = accepted.events.first().ok_or_else(|| Problem::not_found("accepted event"))?;
-    Ok(go_to(&page_of(&user).then(&event.accepted.event), "The sample event was accepted."))
-}
-
-fn page_of(user: &TenantUser) -> UrlPath {
-    UrlPath::pages_of(&user.tenant).then("events")
+    let page = UrlPath::pages_of(&user.tenant).then("events").then(&event.accepted.event);
+    Ok(go_to(&page, "The sample event was accepted."))
 }
 
 /// Returns the names of the samples, for their buttons.

@@ -195,7 +195,7 @@ struct Webhook {
     ascii_host: Option<String>,
     modules: String,
     events: String,
-    /// Bin of this tenant that is the receiver.
+    /// Bin of this host that is the receiver.
     bin: Option<BinId>,
     filter: Option<ShownFilter>,
     settle: Option<crate::settle::Settle>,

@@ -5,7 +5,7 @@ use crate::filter::{Filter, FilterError, WrittenFilter};
 use crate::operations::{FieldFault, Operations, Problem, fault};
 use crate::subscription::{SubscriptionId, TenantId};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Maximum number of event names of a subscription.
 const EVENTS_MAX: usize = 100;
@@ -31,8 +31,8 @@ pub(crate) fn filter_problem(FilterError { pointer, detail }: FilterError) -> Pr
     Problem::field(&format!("/filter{pointer}"), detail)
 }
 
-/// Checks the filter in a body as text, because parsed JSON shows no repeated key.
-pub(super) fn check_written_filter(body: &[u8]) -> Result<(), Problem> {
+/// Parses the body of a subscription. Its filter is checked as text, because parsed JSON shows no repeated key.
+pub(super) fn read_body(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     #[derive(Deserialize)]
     #[serde(expecting = "a map")]
     struct WithFilter {
@@ -40,7 +40,8 @@ pub(super) fn check_written_filter(body: &[u8]) -> Result<(), Problem> {
         filter: WrittenFilter,
     }
     let WithFilter { filter } = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
-    filter.source().map(drop).map_err(filter_problem)
+    filter.source().map_err(filter_problem)?;
+    serde_json::from_slice(body).map_err(Problem::invalid_body)
 }
 
 /// Maximum number of regular expressions in the filters of a tenant: each takes up to some hundred kilobytes of memory.

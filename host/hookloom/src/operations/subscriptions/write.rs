@@ -1,6 +1,6 @@
 //! Validation of the settings of a subscription. Each fault has its position.
 
-use super::selection::{EventSelection, check_written_filter, read_filter, regex_fault, selection_faults};
+use super::selection::{EventSelection, read_body, read_filter, regex_fault, selection_faults};
 use crate::address::{AddressError, check_host, check_url};
 use crate::chain::Step;
 use crate::headers::{HeaderAuthor, check_header, fill_secrets};
@@ -76,23 +76,19 @@ impl SubscriptionWrite {
 
     /// Parses a new subscription.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
-        check_written_filter(body)?;
-        let object = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
-        SubscriptionWrite::split(object, ReadOnly::default())
+        SubscriptionWrite::split(read_body(body)?, ReadOnly::default())
     }
 
     /// Parses a subscription that may have been read before, with the fields that only the host changes.
     pub(crate) fn read_back(body: &[u8]) -> Result<Self, Problem> {
-        check_written_filter(body)?;
-        let mut object = serde_json::from_slice(body).map_err(Problem::invalid_body)?;
+        let mut object = read_body(body)?;
         let read_only = ReadOnly::split_off(&mut object, READ_ONLY);
         SubscriptionWrite::split(object, read_only)
     }
 
     /// Parses a merge patch and applies it to the present settings.
     pub(crate) fn patched(patch: &[u8], settings: &Settings) -> Result<Self, Problem> {
-        check_written_filter(patch)?;
-        let mut patch: Map<String, Value> = serde_json::from_slice(patch).map_err(Problem::invalid_body)?;
+        let mut patch = read_body(patch)?;
         let read_only = ReadOnly::split_off(&mut patch, READ_ONLY);
         if patch.get("signing_secret").is_some_and(Value::is_null) {
             let detail = "cannot be removed: POST …/rotate-secret makes a new one";
