@@ -1,19 +1,10 @@
 //! Mutations of settling, each with the test of the conformance suite that must find it.
 
-use super::{Check, Mutation};
+use super::Mutation;
+use super::unit_tests::mutation;
 
 const STORE_EVENT: &str = "host/store/src/store_event.rs";
 const MEMORY_SETTLING: &str = "host/store/src/memory/settling.rs";
-
-const fn mutation(
-    name: &'static str,
-    file: &'static str,
-    old: &'static str,
-    new: &'static str,
-    test: &'static str,
-) -> Mutation {
-    Mutation { name, file, old, new, check: Check::UnitTest(test) }
-}
 
 /// Mutations of settling.
 pub(super) const MUTATIONS: [Mutation; 7] = [

@@ -9,7 +9,8 @@ use super::{CLAIMS, Check, Mutation, Outcome};
 use crate::{Failure, cargo, root};
 use std::path::Path;
 
-const fn mutation(
+/// Mutation that a unit test of the store must find.
+pub(super) const fn mutation(
     name: &'static str,
     file: &'static str,
     old: &'static str,
