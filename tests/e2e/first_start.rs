@@ -1,56 +1,10 @@
 //! First starts: the first admin key is kept only if it could be shown, and every start shows one until a key has been used.
 
-use crate::harness::{PATIENCE, program, until};
+use crate::harness::{Newcomer, PATIENCE, program, until};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-
-/// Host that was started without a given admin key.
-struct Newcomer {
-    process: Child,
-    /// Shown admin key.
-    key: Option<String>,
-    url: String,
-}
-
-impl Newcomer {
-    async fn start(data: &Path) -> Newcomer {
-        let mut process = serve(data, "127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut key = None;
-        loop {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-            let line = line.expect("the host ended");
-            if let Some(shown) = line.strip_prefix("admin key (shown this once): ") {
-                key = Some(shown.to_owned());
-            }
-            if let Some(rest) = line.strip_prefix("listening on ") {
-                let url = rest.split(' ').next().unwrap().to_owned();
-                return Newcomer { process, key, url };
-            }
-        }
-    }
-
-    /// Returns the status for a key and a list that only admins may read.
-    async fn status_for(&self, key: &str) -> u16 {
-        let http = crate::harness::client();
-        let asked = http.get(format!("{}/v1/tenants", self.url)).header("authorization", format!("Bearer {key}"));
-        asked.send().await.unwrap().status().as_u16()
-    }
-
-    async fn kill(mut self) {
-        self.process.kill().await.unwrap();
-    }
-}
-
-fn serve(data: &Path, listen: &str) -> Command {
-    let mut command = Command::new(program());
-    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data);
-    command.env_remove("HOOKLOOM_ADMIN_KEY").current_dir(data.parent().unwrap()).kill_on_drop(true);
-    command
-}
 
 /// Returns the output of a start that must fail.
 async fn failed(mut start: Command) -> String {
@@ -75,7 +29,7 @@ async fn a_first_start_that_fails_costs_no_admin_key() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("data");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let said = failed(serve(&data, &taken.local_addr().unwrap().to_string())).await;
+    let said = failed(Newcomer::command(&data, &taken.local_addr().unwrap().to_string())).await;
     assert!(said.contains("cannot listen on 127.0.0.1:"), "{said}");
     assert!(!data.exists(), "nothing is made before the address is this host's");
 
@@ -86,7 +40,7 @@ async fn a_first_start_that_fails_costs_no_admin_key() {
     assert!(said.contains("limited to 4096000000 bytes (ulimit -v"), "{said}");
     assert!(!data.exists(), "and nothing before plugins can run");
 
-    let mut unheard = serve(&data, "127.0.0.1:0");
+    let mut unheard = Newcomer::command(&data, "127.0.0.1:0");
     unheard.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::piped());
     let ended = tokio::time::timeout(PATIENCE, unheard.spawn().unwrap().wait_with_output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -128,7 +82,7 @@ async fn started_unheard(data: &Path) -> (Child, std::net::SocketAddr) {
     // A free port may be taken by another process, so another one is tried then.
     while std::time::Instant::now() < give_up {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut start = serve(data, &address.to_string());
+        let mut start = Newcomer::command(data, &address.to_string());
         start.env("HOOKLOOM_ADMIN_KEY", crate::harness::ADMIN_KEY);
         fn full() -> std::fs::File {
             std::fs::File::options().write(true).open("/dev/full").unwrap()

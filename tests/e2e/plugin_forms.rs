@@ -3,8 +3,7 @@
 //! Pictures of them are taken into `target/plugin-forms`. The words of each form are compared with those on the committed picture
 //! (`tests/fixtures/plugin-forms`), as for the tutorial.
 
-use crate::harness::{Browser, Host, root, text};
-use crate::tutorial::words;
+use crate::harness::{Browser, Host, check_pictures, fault_of_picture, root, text};
 use reqwest::Method;
 use serde_json::json;
 
@@ -35,20 +34,12 @@ async fn each_plugin_of_the_library_has_a_form_that_reads_well() {
         browser.wait("fieldset.config").await;
         browser.look(&format!("form-of-{name}")).await;
         browser.picture_of("fieldset.config", "plugin-forms", name).await;
-        let shown = words(browser.script(TEXTS).await.as_str().unwrap());
+        let texts = browser.script(TEXTS).await;
+        let shown = texts.as_str().unwrap();
         assert!(!shown.contains('`'), "{name}: {shown}");
-        std::fs::write(root().join(format!("target/plugin-forms/{name}.txt")), &shown).unwrap();
-        let kept = root().join(format!("tests/fixtures/plugin-forms/{name}.txt"));
-        if std::fs::read_to_string(kept).unwrap_or_default() != shown {
-            faults.push(format!("{name}: the form reads {shown:?}"));
-        }
+        faults.extend(fault_of_picture("plugin-forms", name, shown));
         assert!(page.contains(&format!("](images/{name}.png)")), "the documentation shows the form of {name}");
     }
     browser.close().await;
-    assert!(
-        faults.is_empty(),
-        "forms differ from their pictures in docs/reference/images; look at target/plugin-forms, then copy each .png to \
-         docs/reference/images and each .txt to tests/fixtures/plugin-forms:\n{}",
-        faults.join("\n")
-    );
+    check_pictures("plugin-forms", "docs/reference/images", &faults);
 }

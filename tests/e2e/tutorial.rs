@@ -4,7 +4,9 @@
 //! page on the committed picture (`tests/fixtures/tutorial`): a picture that is out of date is a fault. A picture itself is not
 //! compared, since fonts differ between machines.
 
-use crate::harness::{Browser, Host, Receiver, fixture, free_port, root, text, until};
+use crate::harness::{
+    Browser, Host, Receiver, check_pictures, fault_of_picture, fixture, free_port, root, text, until,
+};
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -20,14 +22,9 @@ struct Tour {
 impl Tour {
     /// Takes a picture that ends below an element, and compares the words of that part of the page.
     async fn picture(&mut self, name: &str, last: &str) {
-        let words =
-            words(self.browser.script(&format!("return {TEXT_UP_TO}({})", json!(last))).await.as_str().unwrap());
+        let shown = self.browser.script(&format!("return {TEXT_UP_TO}({})", json!(last))).await;
         self.browser.picture(name, last).await;
-        std::fs::write(root().join(format!("target/tutorial/{name}.txt")), &words).unwrap();
-        let kept = root().join(format!("tests/fixtures/tutorial/{name}.txt"));
-        if std::fs::read_to_string(kept).unwrap_or_default() != words {
-            self.faults.push(format!("{name}: the page reads {words:?}"));
-        }
+        self.faults.extend(fault_of_picture("tutorial", name, shown.as_str().unwrap()));
         self.pictures.insert(format!("{name}.png"));
     }
 }
@@ -46,18 +43,6 @@ const TEXT_UP_TO: &str = "((css) => {
     }
     return found.join(' ');
 })";
-
-/// Returns a text without what differs between two runs: keys, ids and numbers. One word a line.
-pub(crate) fn words(text: &str) -> String {
-    fn word(word: &str) -> String {
-        let has_digit = word.contains(|letter: char| letter.is_ascii_digit());
-        let is_random = has_digit && word.len() > 7;
-        let shown =
-            if is_random { "…".to_owned() } else { word.replace(|letter: char| letter.is_ascii_digit(), "0") };
-        format!("{shown}\n")
-    }
-    text.split_whitespace().map(word).collect()
-}
 
 /// Returns the pictures that the tutorial shows.
 fn shown_pictures() -> BTreeSet<String> {
@@ -114,10 +99,5 @@ async fn the_tutorial_goes_from_agile_crm_to_a_verified_receiver_by_clicks() {
     tour.browser.close().await;
 
     assert_eq!(tour.pictures, shown_pictures(), "the pictures of the tutorial are these");
-    assert!(
-        tour.faults.is_empty(),
-        "pages differ from their pictures in docs/tutorial/images; look at target/tutorial, then copy each .png to docs/tutorial/images \
-         and each .txt to tests/fixtures/tutorial:\n{}",
-        tour.faults.join("\n")
-    );
+    check_pictures("tutorial", "docs/tutorial/images", &tour.faults);
 }

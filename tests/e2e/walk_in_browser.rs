@@ -9,14 +9,10 @@
 //! - Reading and thinking are the model's one mental act before each action. A person who studies the pages needs longer.
 #![expect(clippy::print_stdout, reason = "the test prints what it counts and measures")]
 
-use crate::harness::{Browser, PATIENCE, Role, program, root};
+use crate::harness::{Browser, Newcomer, Role, root};
 use fantoccini::key::Key;
 use serde_json::json;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
 /// Operators of the keystroke-level model, in milliseconds: a key of an average typist, pointing, a click, hands from one device to the
 /// other, and the mental act before an action.
@@ -35,40 +31,6 @@ const TYPED_MAX: u64 = 13;
 
 /// Script that a person has found somewhere.
 const SCRIPT: &str = include_str!("../fixtures/walk_script.js");
-
-/// Host after its first start.
-struct FreshHost {
-    _process: Child,
-    _folder: TempDir,
-    url: String,
-    /// Path of the link that signs in once.
-    link: String,
-}
-
-impl FreshHost {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(program());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path().join("data"));
-        command.env_remove("HOOKLOOM_ADMIN_KEY").current_dir(folder.path()).kill_on_drop(true);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut link = None;
-        loop {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap();
-            let line = line.expect("the host ended");
-            if let Some((_, shown)) = line.split_once("sign in once, within a day: ") {
-                link = shown.split_once("/sign-in").map(|(_, token)| format!("/sign-in{token}"));
-            }
-            if let Some(rest) = line.strip_prefix("listening on ") {
-                let url = rest.split(' ').next().unwrap().to_owned();
-                // Nobody reads on, and the host must not block on its output.
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-                return FreshHost { _process: process, _folder: folder, url, link: link.expect("no link was shown") };
-            }
-        }
-    }
-}
 
 /// Actions of a person at a step.
 #[derive(Default)]
@@ -235,10 +197,11 @@ async fn walk(person: &mut Person, link: &str) {
 
 /// Walks in a browser. Returns the rows of the table, and the estimate of the time.
 async fn walk_in(open: impl AsyncFnOnce(&str) -> Browser, size: &str) -> Vec<String> {
-    let host = FreshHost::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let host = Newcomer::start(&folder.path().join("data")).await;
     let browser = open(&host.url).await;
     let mut person = Person { browser, steps: Vec::new(), is_at_keys: false, begun: Instant::now() };
-    walk(&mut person, &host.link).await;
+    walk(&mut person, host.link.as_deref().expect("no link was shown")).await;
     let Person { browser, steps, .. } = person;
     browser.close().await;
     let sum = |of: fn(&WalkStep) -> u64| steps.iter().map(of).sum::<u64>();

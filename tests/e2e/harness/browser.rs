@@ -204,10 +204,7 @@ impl Browser {
     pub(crate) async fn look(&self, name: &str) {
         // Elements that fade in do not have their final colours yet.
         self.script(FINISH_ANIMATIONS).await;
-        let folder = root().join("target/screenshots");
-        std::fs::create_dir_all(&folder).unwrap();
-        let picture = self.client.screenshot().await.unwrap();
-        std::fs::write(folder.join(format!("{}-{name}.png", self.kind)), picture).unwrap();
+        save("screenshots", &format!("{}-{name}", self.kind), &self.client.screenshot().await.unwrap());
         let wide =
             self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
         assert_eq!(wide, json!(0), "{name} is wider than the {}'s screen", self.kind);
@@ -235,10 +232,7 @@ impl Browser {
         let window = self.client.get_window_size().await.unwrap();
         self.client.set_window_size(1_280, u32::try_from(height + frame).unwrap()).await.unwrap();
         self.script("scrollTo(0, 0)").await;
-        let picture = self.client.screenshot().await.unwrap();
-        let folder = root().join("target/tutorial");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+        save("tutorial", name, &self.client.screenshot().await.unwrap());
         self.client.set_window_size(u32::try_from(window.0).unwrap(), u32::try_from(window.1).unwrap()).await.unwrap();
     }
 
@@ -246,15 +240,19 @@ impl Browser {
     pub(crate) async fn picture_of(&self, css: &str, folder: &str, name: &str) {
         self.script("document.activeElement.blur()").await;
         self.script(FINISH_ANIMATIONS).await;
-        let picture = self.wait(css).await.screenshot().await.unwrap();
-        let folder = root().join("target").join(folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+        save(folder, name, &self.wait(css).await.screenshot().await.unwrap());
     }
 
     pub(crate) async fn close(self) {
         self.client.close().await.unwrap();
     }
+}
+
+/// Writes a picture into a folder of `target`.
+fn save(folder: &str, name: &str, picture: &[u8]) {
+    let folder = root().join("target").join(folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
 }
 
 /// Returns the path to which `cargo xtask test` installs axe.
