@@ -76,6 +76,8 @@ async fn the_tutorial_goes_from_agile_crm_to_a_verified_receiver_by_clicks() {
         tour.browser.click(&format!("input[name=modules][value={module}]")).await;
     }
     tour.browser.fill("#description", "My receiver").await;
+    // A module that is ticked is counted a moment later.
+    tour.browser.wait_for_text("[data-part=summary]", "No such event has come yet.").await;
     tour.picture("new-webhook", "form.card button.primary").await;
     tour.browser.fill("#notify_url", &format!("http://127.0.0.1:{port}/")).await;
     tour.browser.click("form.card button.primary").await;
