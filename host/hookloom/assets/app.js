@@ -2,16 +2,24 @@
 
 const csrf = document.body.dataset.csrf;
 
-// Times as they are where the reader is, and how long ago that was.
-const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+// The host writes times in words of their distance, with the exact one as a tooltip: here the tooltip is in the reader's time zone,
+// and the words go on while the page is open.
+const words = new Intl.RelativeTimeFormat("en", { numeric: "always" });
+function distance(at) {
+  const seconds = Math.round((at - Date.now()) / 1000), away = Math.abs(seconds);
+  if (away < 10) return "just now";
+  if (away > 30 * 86400) return at.toISOString().slice(0, 10);
+  const [unit, length] = away < 90 ? ["second", 1] : away < 5400 ? ["minute", 60] : away < 129600 ? ["hour", 3600] : ["day", 86400];
+  return words.format(Math.round(seconds / length), unit);
+}
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
-    const seconds = Math.round((at - Date.now()) / 1000);
-    const [unit, length] = Math.abs(seconds) < 90 ? ["second", 1] : Math.abs(seconds) < 5400 ? ["minute", 60] : Math.abs(seconds) < 129600 ? ["hour", 3600] : ["day", 86400];
-    time.title = `${at.toLocaleString()} (${ago.format(Math.round(seconds / length), unit)})`;
+    time.title = "relative" in time.dataset ? at.toLocaleString() : `${at.toLocaleString()} (${distance(at)})`;
+    if ("relative" in time.dataset) time.textContent = distance(at);
   }
 }
+setInterval(() => localTimes(document), 30000);
 
 // A page that watches something takes its regions anew when it hears of it, at most once a second.
 async function refresh() {
@@ -41,10 +49,29 @@ function watch(topic) {
   source.onmessage = look;
 }
 
-// What cannot be undone is asked about first.
+// What cannot be undone is asked about first. The dialogue's button has the words of the one that was pressed.
 document.addEventListener("submit", (event) => {
-  const question = event.target.dataset.confirm;
-  if (question && !confirm(question)) event.preventDefault();
+  const form = event.target, question = form.dataset.confirm;
+  if (!question || form.isConfirmed) return;
+  event.preventDefault();
+  const dialog = document.createElement("dialog");
+  dialog.className = "dialog";
+  const text = document.createElement("p"), actions = document.createElement("div");
+  const keep = document.createElement("button"), go = document.createElement("button");
+  text.id = "confirm-question";
+  text.textContent = question;
+  dialog.setAttribute("aria-labelledby", text.id);
+  actions.className = "actions";
+  keep.textContent = "Cancel";
+  go.textContent = event.submitter?.getAttribute("aria-label") ?? event.submitter?.textContent.trim() ?? "Continue";
+  go.className = event.submitter?.classList.contains("danger") ? "danger solid" : "primary";
+  actions.append(keep, go);
+  dialog.append(text, actions);
+  keep.addEventListener("click", () => dialog.close());
+  go.addEventListener("click", () => { form.isConfirmed = true; dialog.close(); form.requestSubmit(event.submitter); });
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
 });
 
 document.addEventListener("change", (event) => {
@@ -54,10 +81,11 @@ document.addEventListener("change", (event) => {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
-  const before = button.textContent;
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = before; }, 1500);
+  const source = button.dataset.copy ? document.querySelector(button.dataset.copy) : button.parentElement.querySelector("pre, code");
+  await navigator.clipboard.writeText(source.textContent);
+  const before = [...button.childNodes];
+  button.replaceChildren("Copied");
+  setTimeout(() => button.replaceChildren(...before), 1500);
 });
 
 // A component can be dropped on the form, and its way up is shown.

@@ -18,12 +18,16 @@ mod bins_view;
 mod book;
 mod chart;
 mod deliveries;
+mod design;
 mod diff;
 mod docs;
 mod dry_result;
 mod event_types;
+mod filters;
 mod fleet;
 mod forms;
+mod frame;
+mod icons;
 mod live;
 mod notes;
 mod overview;
@@ -57,8 +61,8 @@ use jiff::Timestamp;
 use std::any::Any;
 use std::sync::Arc;
 
+use frame::Frame;
 pub use notes::Notes;
-use user::{SignedIn, TenantUser};
 
 /// Returns the routes of the pages and their assets.
 pub(super) fn routes() -> Router<Arc<ApiState>> {
@@ -72,6 +76,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/tenants", get(tenants::list).post(tenants::create))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/api", get(docs::page))
+        .route("/design", get(design::page))
         .route("/docs", get(book::folder))
         .route("/docs/", get(book::page))
         .route("/docs/{*path}", get(book::page))
@@ -168,108 +173,18 @@ fn go_to(path: &UrlPath, flash: &str) -> Response {
     response
 }
 
-/// Layout around every page: navigation, tenant, session.
-struct Frame {
-    tenant: TenantId,
-    tenants: Vec<TenantId>,
-    csrf: String,
-    flash: Option<String>,
-    live: String,
-    here: &'static str,
-    is_admin: bool,
-    /// True if other hosts can share the database.
-    shares_store: bool,
-}
-
-/// Entry of the menu.
-struct MenuItem {
-    href: String,
-    label: &'static str,
-    here: bool,
-}
-
-impl Frame {
-    fn new(user: &TenantUser, state: &ApiState, here: &'static str) -> Frame {
-        Frame { tenant: user.tenant.clone(), ..Frame::of(&user.user, state, here) }
-    }
-
-    fn of(user: &SignedIn, state: &ApiState, here: &'static str) -> Frame {
-        let tenants = match &user.key.tenant {
-            Some(tenant) => vec![tenant.clone()],
-            None => state.operations.store.catalog().tenants().iter().map(|tenant| tenant.id.clone()).collect(),
-        };
-        Frame {
-            tenant: user.home(state).unwrap_or_default(),
-            tenants,
-            csrf: user.session.csrf.clone(),
-            flash: user.flash.clone(),
-            live: String::new(),
-            here,
-            is_admin: user.key.is_admin(),
-            shares_store: state.operations.config.store.postgres().is_some(),
-        }
-    }
-
-    /// Adds live updates to the page.
-    fn watching(self, topic: &str) -> Frame {
-        let live = UrlPath::pages_of(&self.tenant).then("live").query("topic", topic);
-        Frame { live: live.to_string(), ..self }
-    }
-
-    /// Marks a page that answers a form. Its address may belong to another page.
-    fn answering(self) -> Frame {
-        Frame { live: String::new(), ..self }
-    }
-
-    /// Returns true if there is a tenant whose pages can be shown. An admin may have deleted all of them.
-    fn has_tenant(&self) -> bool {
-        !self.is_admin || !self.tenants.is_empty()
-    }
-
-    /// Returns the names of the sample events, each of which has a button.
-    fn samples(&self) -> [&'static str; 4] {
-        samples::names()
-    }
-
-    fn menu(&self) -> Vec<MenuItem> {
-        let pages = [
-            ("webhooks", "Webhooks"),
-            ("deliveries", "Deliveries"),
-            ("event-types", "Event types"),
-            ("plugins", "Plugins"),
-            ("bins", "Inspector"),
-            ("access", "Access"),
-        ];
-        let home = UrlPath::pages_of(&self.tenant);
-        let item = |path: UrlPath, label| MenuItem { href: path.to_string(), label, here: label == self.here };
-        let mut items = Vec::new();
-        if self.has_tenant() {
-            items.push(item(home.clone(), "Overview"));
-            items.extend(pages.map(|(segment, label)| item(home.clone().then(segment), label)));
-        }
-        if self.is_admin {
-            items.push(MenuItem { href: "/tenants".into(), label: "Tenants", here: self.here == "Tenants" });
-        }
-        if self.is_admin && self.shares_store {
-            items.push(MenuItem { href: "/fleet".into(), label: "Hosts", here: self.here == "Hosts" });
-        }
-        items.push(MenuItem { href: "/api".into(), label: "API", here: false });
-        items.push(MenuItem { href: "/docs/".into(), label: "Documentation", here: false });
-        items
-    }
-}
-
 /// Time for programs and for people.
 #[derive(Clone)]
 struct DisplayTime {
     iso: String,
     text: String,
+    ms: i64,
 }
 
 impl DisplayTime {
     fn at_ms(ms: i64) -> DisplayTime {
         let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN);
-        DisplayTime { iso: at.to_string(), text: at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string() }
+        DisplayTime { iso: at.to_string(), text: at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(), ms }
     }
 }
 
@@ -348,21 +263,6 @@ impl IntoResponse for PageError {
                     Err(problem) => problem.into_response(),
                 }
             }
-        }
-    }
-}
-
-impl Frame {
-    fn nobodys() -> Frame {
-        Frame {
-            tenant: TenantId::default(),
-            tenants: Vec::new(),
-            csrf: String::new(),
-            flash: None,
-            live: String::new(),
-            here: "",
-            is_admin: false,
-            shares_store: false,
         }
     }
 }

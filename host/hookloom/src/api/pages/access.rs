@@ -4,7 +4,7 @@ use super::diff::Diff;
 use super::forms::Form;
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::access::Scope;
 use crate::api::ApiState;
 use crate::api::extract::Params;

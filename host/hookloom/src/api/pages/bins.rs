@@ -4,7 +4,7 @@ use super::bin_urls;
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, size};
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::Params;

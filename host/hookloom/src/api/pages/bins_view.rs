@@ -4,7 +4,7 @@
 use super::deliveries::before_and_after;
 use super::diff::Diff;
 use super::forms::{Form, pairs};
-use super::{DisplayTime, Frame, short, size};
+use super::{DisplayTime, Frame, filters, short, size};
 use crate::api::ApiState;
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;

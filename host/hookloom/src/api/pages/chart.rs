@@ -1,67 +1,201 @@
-//! Charts as SVG: bars of counts, lines of times. Each has a title and a description for screen readers.
+//! Charts: bars of counts and lines of times, each as a figure with legend, axes, tooltips and a table of its numbers.
+//!
+//! # Guarantees
+//! - All text is HTML beside an SVG drawing that is stretched, so that it can be read at any width.
+//! - The figures contain numbers and constants of the program only, because templates do not escape them.
 
 use super::duration;
+use crate::store::grouped;
+use jiff::Timestamp;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 180.0;
-/// Margins for the numbers at the left, and for the times below.
-const LEFT: f64 = 60.0;
-const BELOW: f64 = 20.0;
+const WIDTH: f64 = 1_000.0;
+const HEIGHT: f64 = 200.0;
+
+/// Smallest height of a bar: one of many thousands can still be seen.
+const BAR_MIN: f64 = 2.0;
 
 /// Numbers of a bar: delivered, failed, dropped.
 pub(super) type Bar = [u64; 3];
 
 const LABELS: [&str; 3] = ["delivered", "failed", "dropped"];
+const LINES: [&str; 2] = ["p50", "p95"];
 
-fn frame(title: &str, description: &str, top: &str, ends: [&str; 2], inside: &str) -> String {
-    let right = WIDTH;
-    let bottom = HEIGHT - BELOW;
-    format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}: {description}\">\
-         <title>{title}</title><desc>{description}</desc>\
-         <line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\"/>\
-         <line class=\"axis\" x1=\"{LEFT}\" y1=\"10\" x2=\"{right}\" y2=\"10\"/>\
-         <text x=\"{x}\" y=\"14\" text-anchor=\"end\">{top}</text><text x=\"{x}\" y=\"{bottom}\" text-anchor=\"end\">0</text>\
-         <text x=\"{LEFT}\" y=\"{HEIGHT}\" dy=\"-4\">{}</text><text x=\"{right}\" y=\"{HEIGHT}\" dy=\"-4\" text-anchor=\"end\">{}</text>{inside}</svg>",
-        ends[0],
-        ends[1],
-        x = LEFT - 6.0,
-    )
+/// Period of a chart: its end, its length, and the length of a point, in seconds.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) now_s: i64,
+    pub(super) lasts_s: i64,
+    pub(super) point_s: i64,
 }
 
-/// Draws bars, oldest first, with labels under the first and the last. The texts are not escaped, and must be constants of the
-/// program.
-pub(super) fn bars(title: &str, bars: &[Bar], ends: [&str; 2]) -> String {
-    let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).max().unwrap_or(0).max(1);
-    let step = (WIDTH - LEFT) / bars.len().max(1) as f64;
-    let room = HEIGHT - BELOW - 10.0;
-    let mut inside = String::new();
-    for (index, bar) in bars.iter().enumerate() {
-        let mut y = HEIGHT - BELOW;
-        for (count, label) in bar.iter().zip(LABELS).filter(|(count, _)| **count > 0) {
-            let height = room * *count as f64 / most as f64;
-            y -= height;
-            let x = LEFT + step * index as f64;
-            let width = (step - 1.0).max(0.5);
+impl Span {
+    /// Returns the beginning of a point in UTC.
+    fn time(self, index: usize) -> String {
+        let first_s = (self.now_s / self.point_s + 1) * self.point_s - self.lasts_s;
+        let at_s = first_s + self.point_s * i64::try_from(index).unwrap_or_default();
+        let at = Timestamp::from_second(at_s).unwrap_or_default();
+        at.strftime(if self.lasts_s > 86_400 { "%b %-d, %H:%M" } else { "%H:%M" }).to_string()
+    }
+
+    /// Returns the labels below the chart, oldest first.
+    fn labels(self) -> Vec<String> {
+        const DAY_S: i64 = 86_400;
+        let parts = if self.lasts_s > DAY_S { self.lasts_s / DAY_S } else { 4 };
+        let label = |part: i64| match self.lasts_s * (parts - part) / parts {
+            0 => "now".to_owned(),
+            away if away <= 3_600 => format!("{} min ago", away / 60),
+            away if away <= DAY_S => format!("{} h ago", away / 3_600),
+            away => format!("{} d ago", away / DAY_S),
+        };
+        (0..=parts).map(label).collect()
+    }
+}
+
+/// Chart without its drawing: words, and the rows of its table.
+struct Figure<'a> {
+    title: &'a str,
+    description: String,
+    /// Class, name and number of each series.
+    legend: Vec<(&'static str, &'static str, String)>,
+    ticks: Vec<String>,
+    span: Span,
+    columns: &'a [&'a str],
+    rows: Vec<(usize, Vec<String>)>,
+}
+
+impl Figure<'_> {
+    fn drawn(&self, inside: &str) -> String {
+        let mut html = format!(
+            "<figure class=\"chart\"><div class=\"chart-head\"><figcaption>{}</figcaption><ul class=\"legend\">",
+            self.title
+        );
+        for (class, name, number) in &self.legend {
+            let mark = if class.contains("line") {
+                format!("<path class=\"{class}\" d=\"M0 5h16\"/>")
+            } else {
+                format!("<rect class=\"{class}\" width=\"10\" height=\"10\" x=\"3\"/>")
+            };
             let _ = write!(
-                inside,
-                "<rect class=\"{label}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"><title>{count} {label}</title></rect>"
+                html,
+                "<li><svg viewBox=\"0 0 16 10\" aria-hidden=\"true\">{mark}</svg>{name} <strong>{number}</strong></li>"
             );
         }
+        html.push_str("</ul></div>");
+        if self.rows.is_empty() {
+            html.push_str("<p class=\"none\">Nothing happened in this time.</p></figure>");
+            return html;
+        }
+        let steps = self.ticks.len().saturating_sub(1).max(1);
+        let ticks: String = self.ticks.iter().rev().map(|tick| format!("<span>{tick}</span>")).collect();
+        let labels: String = self.span.labels().iter().map(|label| format!("<span>{label}</span>")).collect();
+        let grid: String = (0..=steps)
+            .map(|step| {
+                let y = HEIGHT * step as f64 / steps as f64;
+                format!("<path class=\"grid\" d=\"M0 {y:.1}H{WIDTH}\"/>")
+            })
+            .collect();
+        let _ = write!(
+            html,
+            "<div class=\"plot\"><div class=\"y\" aria-hidden=\"true\">{ticks}</div>\
+             <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}: {}\">{grid}{inside}</svg>\
+             <div class=\"x\" aria-hidden=\"true\">{labels}</div></div>{}</figure>",
+            self.title,
+            self.description,
+            self.table()
+        );
+        html
     }
-    let sum = |part: usize| bars.iter().map(|bar| bar[part]).sum::<u64>();
-    let description = format!("{} delivered, {} failed, {} dropped", sum(0), sum(1), sum(2));
-    frame(title, &description, &most.to_string(), ends, &inside)
+
+    /// Returns the numbers of the points that have any.
+    fn table(&self) -> String {
+        let head: String = self.columns.iter().map(|name| format!("<th class=\"number\">{name}</th>")).collect();
+        let mut html = format!(
+            "<details><summary>Numbers as a table</summary><div tabindex=\"0\" role=\"group\" aria-label=\"{}\">\
+             <table class=\"fit\"><thead><tr><th>From (UTC)</th>{head}</tr></thead><tbody>",
+            self.title
+        );
+        for (index, cells) in &self.rows {
+            let _ = write!(html, "<tr><td data-label=\"From\">{}</td>", self.span.time(*index));
+            for (name, cell) in self.columns.iter().zip(cells) {
+                let _ = write!(html, "<td data-label=\"{name}\" class=\"number\">{cell}</td>");
+            }
+            html.push_str("</tr>");
+        }
+        html + "</tbody></table></div></details>"
+    }
 }
 
-/// Draws lines of p50 and p95, in microseconds, with gaps for points without a value.
-pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -> String {
-    let most = points.iter().flatten().map(|[_, p95]| *p95).max().unwrap_or(0).max(1);
-    let step = (WIDTH - LEFT) / points.len().max(1) as f64;
-    let room = HEIGHT - BELOW - 10.0;
+/// Returns a round maximum that is not below `most`, and the number of steps to it.
+fn scale(most: u64) -> (u64, u64) {
+    let least = most.div_ceil(4).max(1);
+    let magnitude = 10_u64.pow(least.ilog10());
+    let steps = [1, 2, 5, 10].into_iter().map(|factor| factor * magnitude);
+    let step = steps.into_iter().find(|step| *step >= least).unwrap_or(least);
+    let count = most.div_ceil(step).max(1);
+    (step * count, count)
+}
+
+/// Returns a duration without needless digits.
+fn tick(us: u64) -> String {
+    match us {
+        0 => "0".to_owned(),
+        1..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{} ms", us as f64 / 1e3),
+        _ => format!("{} s", us as f64 / 1e6),
+    }
+}
+
+/// Draws bars, oldest first. The title is not escaped, and must be a constant of the program.
+pub(super) fn bars(title: &str, bars: &[Bar], span: Span) -> String {
+    let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).max().unwrap_or(0);
+    let (top, steps) = scale(most);
+    let step = WIDTH / bars.len().max(1) as f64;
     let mut inside = String::new();
-    for (part, class) in [(0, "p50"), (1, "p95 dash")] {
+    for (index, bar) in bars.iter().enumerate().filter(|(_, bar)| bar.iter().any(|count| *count > 0)) {
+        let parts = bar.iter().zip(LABELS).filter(|(count, _)| **count > 0);
+        let words: Vec<String> = parts.clone().map(|(count, label)| format!("{} {label}", grouped(*count))).collect();
+        let x = step * index as f64;
+        let _ = write!(
+            inside,
+            "<g><title>{} UTC: {}</title><rect class=\"hit\" x=\"{x:.1}\" y=\"0\" width=\"{step:.1}\" height=\"{HEIGHT}\"/>",
+            span.time(index),
+            words.join(", ")
+        );
+        let mut y = HEIGHT;
+        for (count, label) in parts {
+            let height = (HEIGHT * *count as f64 / top as f64).max(BAR_MIN);
+            y -= height;
+            let _ = write!(
+                inside,
+                "<rect class=\"{label}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
+                x + step * 0.1,
+                step * 0.8
+            );
+        }
+        inside.push_str("</g>");
+    }
+    let sum = |part: usize| bars.iter().map(|bar| bar[part]).sum::<u64>();
+    let rows = bars.iter().enumerate().filter(|(_, bar)| bar.iter().any(|count| *count > 0));
+    let figure = Figure {
+        title,
+        description: format!("{} delivered, {} failed, {} dropped", sum(0), sum(1), sum(2)),
+        legend: (0..3).map(|part| (LABELS[part], LABELS[part], grouped(sum(part)))).collect(),
+        ticks: (0..=steps).map(|step| grouped(top / steps * step)).collect(),
+        span,
+        columns: &LABELS,
+        rows: rows.map(|(index, bar)| (index, bar.iter().map(|count| grouped(*count)).collect())).collect(),
+    };
+    figure.drawn(&inside)
+}
+
+/// Draws lines of p50 and p95, in microseconds, with gaps for points without a value. The title must be a constant as well.
+pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], span: Span) -> String {
+    let most = points.iter().flatten().map(|[_, p95]| *p95).max().unwrap_or(0);
+    let (top, steps) = scale(most);
+    let step = WIDTH / points.len().max(1) as f64;
+    let mut inside = String::new();
+    for (part, class) in LINES.into_iter().enumerate() {
         let mut path = String::new();
         let mut pen_down = false;
         for (index, point) in points.iter().enumerate() {
@@ -69,8 +203,8 @@ pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -
                 pen_down = false;
                 continue;
             };
-            let x = LEFT + step * (index as f64 + 0.5);
-            let y = HEIGHT - BELOW - room * point[part] as f64 / most as f64;
+            let x = step * (index as f64 + 0.5);
+            let y = HEIGHT - HEIGHT * point[part] as f64 / top as f64;
             let _ = write!(path, "{}{x:.1} {y:.1}", if pen_down { "L" } else { "M" });
             if !pen_down {
                 // A single point is a dot.
@@ -78,28 +212,70 @@ pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], ends: [&str; 2]) -
             }
             pen_down = true;
         }
-        let _ = write!(inside, "<path class=\"line {class}\" d=\"{path}\" stroke-linecap=\"round\"/>");
+        let _ = write!(inside, "<path class=\"line {class}\" d=\"{path}\"/>");
+    }
+    for (index, [p50, p95]) in points.iter().enumerate().filter_map(|(index, point)| Some((index, point.as_ref()?))) {
+        let _ = write!(
+            inside,
+            "<g><title>{} UTC: p50 {}, p95 {}</title><rect class=\"hit\" x=\"{:.1}\" y=\"0\" width=\"{step:.1}\" height=\"{HEIGHT}\"/></g>",
+            span.time(index),
+            duration(*p50),
+            duration(*p95),
+            step * index as f64
+        );
     }
     let last = points.iter().rev().flatten().next();
-    let description = last.map_or_else(
-        || "nothing to show".to_owned(),
-        |[p50, p95]| format!("p50 (whole line) last {}, p95 (dashed) last {}", duration(*p50), duration(*p95)),
-    );
-    frame(title, &description, &duration(most), ends, &inside)
+    let latest = |part: usize| last.map_or_else(|| "–".to_owned(), |point| duration(point[part]));
+    let rows = points.iter().enumerate().filter_map(|(index, point)| Some((index, point.as_ref()?)));
+    let figure = Figure {
+        title,
+        description: last.map_or_else(
+            || "nothing to show".to_owned(),
+            |[p50, p95]| format!("p50 last {}, p95 last {}", duration(*p50), duration(*p95)),
+        ),
+        legend: vec![("line p50", "p50", latest(0)), ("line p95", "p95", latest(1))],
+        ticks: (0..=steps).map(|step| tick(top / steps * step)).collect(),
+        span,
+        columns: &LINES,
+        rows: rows.map(|(index, point)| (index, point.iter().map(|us| duration(*us)).collect())).collect(),
+    };
+    figure.drawn(&inside)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SPAN: Span = Span { now_s: 1_709_287_745, lasts_s: 3_600, point_s: 60 };
+
     #[test]
     fn a_chart_says_in_words_what_it_shows() {
-        let chart = bars("Attempts", &[[3, 1, 0], [0, 0, 0], [5, 0, 2]], ["1 h ago", "now"]);
+        let chart = bars("Attempts", &[[3, 1, 0], [0, 0, 0], [5, 0, 2]], SPAN);
         assert!(chart.contains("aria-label=\"Attempts: 8 delivered, 1 failed, 2 dropped\""), "{chart}");
-        assert_eq!(chart.matches("<rect").count(), 4);
-        let empty = lines("Times", &[None, None], ["a", "b"]);
-        assert!(empty.contains("nothing to show") && !empty.contains("NaN"), "{empty}");
-        let times = lines("Times", &[Some([1_000, 2_000]), None, Some([3_000, 4_000])], ["a", "b"]);
-        assert_eq!(times.matches('M').count(), 4, "two lines of two pieces");
+        for class in ["delivered", "failed", "dropped"] {
+            assert!(chart.contains(&format!("<rect class=\"{class}\"")), "{class}");
+        }
+        assert!(chart.contains("<title>09:10 UTC: 3 delivered, 1 failed</title>"), "{chart}");
+        assert_eq!(chart.matches("<td data-label=\"From\">").count(), 2, "rows without numbers are left out");
+        assert!(chart.contains("<span>60 min ago</span>") && chart.contains("<span>now</span>"), "{chart}");
+        let empty = lines("Times", &[None, None], SPAN);
+        assert!(empty.contains("Nothing happened") && !empty.contains("NaN"), "{empty}");
+        let times = lines("Times", &[Some([1_000, 2_000]), None, Some([3_000, 4_000])], SPAN);
+        assert_eq!(times.matches("l0.1 0").count(), 4, "two lines of two pieces: {times}");
+        assert!(times.contains("<span>4 ms</span>"), "{times}");
+    }
+
+    #[test]
+    fn an_axis_ends_at_a_round_number() {
+        #[track_caller]
+        fn check(most: u64, expected: (u64, u64)) {
+            assert_eq!(scale(most), expected);
+        }
+        check(0, (1, 1));
+        check(1, (1, 1));
+        check(3, (3, 3));
+        check(7, (8, 4));
+        check(101, (150, 3));
+        check(1_999_999, (2_000_000, 4));
     }
 }

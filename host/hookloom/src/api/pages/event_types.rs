@@ -2,7 +2,7 @@
 
 use super::forms::Form;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::event::Module;

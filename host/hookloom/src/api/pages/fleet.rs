@@ -1,7 +1,7 @@
 //! Page of the hosts that share the database, for admins, with the form that moves a shard.
 
 use super::user::{PostedByAdmin, SignedIn};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::operations::{Admin, FleetBody, HostBody, LostHostBody, Problem, ShardBody, ShardWrite};
 use crate::plural::counted;

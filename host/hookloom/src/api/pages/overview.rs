@@ -3,7 +3,7 @@
 use super::chart::{self, Bar};
 use super::usage::UsageView;
 use super::user::TenantUser;
-use super::{DisplayTime, Frame, HtmlPage, PageError, duration, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, duration, filters, render};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::clock::now_ms;
@@ -82,11 +82,11 @@ struct PluginCostRow {
     p95: String,
 }
 
-/// Name, duration in seconds, duration of a bar, labels of the beginning and the end.
-const SPANS: [(&str, i64, i64, &str, &str); 3] = [
-    ("hour", 3_600, 60, "Last hour", "1 h ago"),
-    ("day", 86_400, 1_800, "Last day", "1 day ago"),
-    ("week", 7 * 86_400, 3 * 3_600, "Last week", "1 week ago"),
+/// Name, duration in seconds, duration of a bar, label.
+const SPANS: [(&str, i64, i64, &str); 3] = [
+    ("hour", 3_600, 60, "Last hour"),
+    ("day", 86_400, 1_800, "Last day"),
+    ("week", 7 * 86_400, 3 * 3_600, "Last week"),
 ];
 
 #[derive(Deserialize)]
@@ -104,10 +104,11 @@ pub(super) async fn page(
 ) -> Result<HtmlPage, PageError> {
     let wanted = params.span.as_deref().unwrap_or("hour");
     let span = SPANS.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(SPANS[0]);
-    let (_, lasts_s, bar_s, _, begin) = span;
+    let (_, lasts_s, bar_s, _) = span;
     let now_s = now_ms() / 1_000;
     let figures = state.operations.store.figures(user.tenant.clone(), now_s - lasts_s).await?;
     let all = sum(figures.iter());
+    let drawn = chart::Span { now_s, lasts_s, point_s: bar_s };
     let series = series(&figures, now_s, lasts_s, bar_s);
     let names: HashMap<SubscriptionId, String> = state
         .operations
@@ -134,14 +135,14 @@ pub(super) async fn page(
     let page = Overview {
         is_new: names.is_empty(),
         has_address: !state.operations.store.catalog().tokens(&user.tenant).is_empty(),
-        spans: SPANS.into_iter().map(|(name, _, _, label, _)| (name, name == span.0, label)).collect(),
+        spans: SPANS.into_iter().map(|(name, _, _, label)| (name, name == span.0, label)).collect(),
         attempts: all.attempts(),
         delivered: all.delivered,
         success: percent(all.success()),
         latency: percentiles(&all.post),
         pending,
-        attempts_chart: chart::bars("Attempts", &bars(&series), [begin, "now"]),
-        latency_chart: chart::lines("POST duration", &times(&series, |figures| &figures.post), [begin, "now"]),
+        attempts_chart: chart::bars("Attempts", &bars(&series), drawn),
+        latency_chart: chart::lines("POST duration", &times(&series, |figures| &figures.post), drawn),
         backlog,
         failing: failing(&figures, href, name),
         plugins: plugins(&figures),

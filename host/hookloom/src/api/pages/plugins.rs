@@ -6,7 +6,7 @@ use super::notes::NoteParams;
 use super::plugin_library::{self, LibraryRow};
 use super::plugins_view::{Compared, Picked, PluginPage, PluginRow, quarantined};
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, short};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::event::{EventId, SAMPLES};

@@ -6,7 +6,7 @@ use super::overview::{bars, series, times};
 use super::plugin_library::OriginView;
 use super::prose::{Prose, ProsePart};
 use super::user::TenantUser;
-use super::{DisplayTime, Frame, PageError, duration, short, size};
+use super::{DisplayTime, Frame, PageError, duration, filters, short, size};
 use crate::api::ApiState;
 use crate::clock::now_ms;
 use crate::event::SAMPLES;
@@ -99,6 +99,7 @@ impl PluginPage {
         let mut figures = state.operations.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
         figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
         let series = series(&figures, now_s, DAY_S, BAR_S);
+        let span = chart::Span { now_s, lasts_s: DAY_S, point_s: BAR_S };
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
         let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
@@ -107,8 +108,8 @@ impl PluginPage {
             rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
             versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
             compared: None,
-            calls_chart: chart::bars("Attempts", &bars(&series), ["1 day ago", "now"]),
-            time_chart: chart::lines("Plugin time", &times(&series, |figures| &figures.plugin), ["1 day ago", "now"]),
+            calls_chart: chart::bars("Calls of webhooks that use it", &bars(&series), span),
+            time_chart: chart::lines("Duration of plugin calls", &times(&series, |figures| &figures.plugin), span),
             picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
             event_text: String::new(),
             config,

@@ -1,7 +1,7 @@
 //! Pages of rejected requests: the bytes, the reason, and a form to edit and submit them.
 
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, size};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, size};
 use crate::api::ApiState;
 use crate::api::encoding;
 use crate::api::exchange::Exchange;

@@ -14,7 +14,7 @@ use super::forms::{Form, as_lines, pairs};
 use super::notes::NoteParams;
 use super::plugins::picked_event;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render, short};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, short};
 use crate::api::ApiState;
 use crate::api::extract::Params;
 use crate::event::{Event, Module, SAMPLES};

@@ -1,7 +1,7 @@
 //! Pages of tenants for admins: the list, and the deletion with its confirmation.
 
 use super::user::{PostedByAdmin, SignedIn};
-use super::{DisplayTime, Frame, HtmlPage, PageError, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::PathParams;
 use crate::operations::{Admin, NewTenant, Problem};

@@ -13,7 +13,7 @@ use super::forms::Form;
 use super::notes::NoteParams;
 use super::prose::ProsePart;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, go_to, render};
+use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;

@@ -9,9 +9,9 @@
 use super::filter_rows::{FilterRow, OPERATORS, RowFault, RowOperator, filter_of, rows_in, rows_of};
 use super::matching::Matching;
 use crate::api::ApiState;
-use crate::api::pages::PageError;
 use crate::api::pages::forms::Form;
 use crate::api::pages::user::TenantUser;
+use crate::api::pages::{PageError, filters};
 use crate::filter::{Filter, WrittenFilter};
 use crate::operations::subscriptions::filter_problem;
 use crate::operations::{FieldFault, Problem};
