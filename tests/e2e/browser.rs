@@ -138,6 +138,7 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
         ("host-alone", "/fleet".into()),
         ("tenant-deletion", "/tenants/default/delete".into()),
         ("api", "/api".into()),
+        ("design", "/design".into()),
         ("book", "/docs/".into()),
         ("book-page", "/docs/reference/limits.html".into()),
     ]
@@ -157,6 +158,39 @@ async fn every_page_is_for_everybody_on_every_screen() {
         }
         browser.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_has_a_menu_and_asks_before_it_deletes() {
+    let host = Host::start().await;
+    let webhook = host.subscription("http://127.0.0.1:60009/", json!({"description": "Nobody listens"})).await;
+    let browser = Browser::phone_in_the_dark(&host).await;
+    sign_in(&browser, &host).await;
+    browser.open("/t/default").await;
+    let is_open = async || browser.script("return document.querySelector('#menu').checkVisibility()").await;
+    assert_eq!(is_open().await, json!(false));
+    browser.click("button[popovertarget=menu]").await;
+    assert_eq!(is_open().await, json!(true));
+    browser.look("menu").await;
+    browser.press(Key::Escape).await;
+    assert_eq!(is_open().await, json!(false));
+    browser.click("button[popovertarget=menu]").await;
+    browser.click(".nav a[href$='/webhooks']").await;
+    browser.until_at("/t/default/webhooks").await;
+
+    let count = async || host.get("./subscriptions").await.as_array().unwrap().len();
+    browser.open(&format!("/t/default/webhooks/{webhook}")).await;
+    browser.click("form[action$='/delete'] button").await;
+    browser.wait_for_text(".dialog", "Delete this webhook?").await;
+    browser.look("confirmation").await;
+    browser.click(".dialog button:first-child").await;
+    assert_eq!(browser.script("return document.querySelector('.dialog')").await, json!(null));
+    assert_eq!(count().await, 1);
+    browser.click("form[action$='/delete'] button").await;
+    browser.click(".dialog button.danger").await;
+    browser.until_at("/t/default/webhooks").await;
+    assert_eq!(count().await, 0);
+    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

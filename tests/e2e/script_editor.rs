@@ -200,7 +200,7 @@ async fn a_person_writes_a_script() {
     browser.wait(".cm-lint-marker-error").await;
     browser.wait_for_text("#result .script-error", "Line 2, column").await;
     let mark = "return getComputedStyle(document.querySelector('.cm-lint-marker-error')).backgroundColor";
-    assert_eq!(browser.script(mark).await, "rgb(164, 14, 38)", "the mark is visible");
+    assert_eq!(browser.script(mark).await, "rgb(168, 21, 43)", "the mark is visible");
     browser.wait_for_text("#judged", "cannot read property 'here' of undefined").await;
     assert_eq!(browser.script("return window.refused").await, json!([]));
     browser.look("script-error").await;

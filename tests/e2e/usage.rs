@@ -199,7 +199,7 @@ async fn pages_show_usage_and_delete() {
     acme(&host).await;
     let mut visitor = Visitor::admin(&host).await;
     let overview = visitor.see("/t/acme").await;
-    assert!(overview.contains("of 21,474,836,480 bytes") && overview.contains("Plugin versions"), "{overview}");
+    assert!(overview.contains("of 20.0 GiB") && overview.contains("Plugin versions"), "{overview}");
     let plugin = visitor.see("/t/acme/plugins/p").await;
     assert!(plugin.contains("It can be deleted when no webhook uses it"), "{plugin}");
     host.plugin("lonely", guest("passes")).await;

@@ -202,7 +202,8 @@ fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
 
@@ -277,7 +278,7 @@ mod tests {
             [0, 999, 1_500, 2_000_000, 12_000_000].map(duration),
             ["0 µs", "999 µs", "1.5 ms", "2000.0 ms", "12.0 s"]
         );
-        assert_eq!([5, 2_048, 3 << 20].map(size), ["5 B", "2.0 KiB", "3.0 MiB"]);
+        assert_eq!([5, 2_048, 3 << 20, 20 << 30].map(size), ["5 B", "2.0 KiB", "3.0 MiB", "20.0 GiB"]);
         assert_eq!(DisplayTime::at_ms(1_709_287_745_000).text, "2024-03-01 10:09:05 UTC");
     }
 }

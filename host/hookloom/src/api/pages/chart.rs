@@ -196,23 +196,23 @@ pub(super) fn lines(title: &str, points: &[Option<[u64; 2]>], span: Span) -> Str
     let step = WIDTH / points.len().max(1) as f64;
     let mut inside = String::new();
     for (part, class) in LINES.into_iter().enumerate() {
-        let mut path = String::new();
-        let mut pen_down = false;
-        for (index, point) in points.iter().enumerate() {
-            let Some(point) = point else {
-                pen_down = false;
-                continue;
-            };
+        let at = |index: usize, point: &[u64; 2]| {
             let x = step * (index as f64 + 0.5);
             let y = HEIGHT - HEIGHT * point[part] as f64 / top as f64;
-            let _ = write!(path, "{}{x:.1} {y:.1}", if pen_down { "L" } else { "M" });
-            if !pen_down {
-                // A single point is a dot.
-                let _ = write!(path, "l0.1 0");
-            }
-            pen_down = true;
+            format!("{x:.1} {y:.1}")
+        };
+        let mut from = 0;
+        for piece in points.chunk_by(|one, next| one.is_some() && next.is_some()) {
+            let places: Vec<String> =
+                piece.iter().flatten().enumerate().map(|(offset, point)| at(from + offset, point)).collect();
+            from += piece.len();
+            let _ = match places.as_slice() {
+                [] => Ok(()),
+                // A line of one point is a dot.
+                [place] => write!(inside, "<path class=\"line point {class}\" d=\"M{place}l0.1 0\"/>"),
+                places => write!(inside, "<path class=\"line {class}\" d=\"M{}\"/>", places.join("L")),
+            };
         }
-        let _ = write!(inside, "<path class=\"line {class}\" d=\"{path}\"/>");
     }
     for (index, [p50, p95]) in points.iter().enumerate().filter_map(|(index, point)| Some((index, point.as_ref()?))) {
         let _ = write!(
@@ -260,8 +260,9 @@ mod tests {
         assert!(chart.contains("<span>60 min ago</span>") && chart.contains("<span>now</span>"), "{chart}");
         let empty = lines("Times", &[None, None], SPAN);
         assert!(empty.contains("Nothing happened") && !empty.contains("NaN"), "{empty}");
-        let times = lines("Times", &[Some([1_000, 2_000]), None, Some([3_000, 4_000])], SPAN);
-        assert_eq!(times.matches("l0.1 0").count(), 4, "two lines of two pieces: {times}");
+        let times = lines("Times", &[Some([1_000, 2_000]), None, Some([3_000, 4_000]), Some([2_000, 4_000])], SPAN);
+        let pieces = [times.matches("l0.1 0").count(), times.matches(" d=\"M625.0 ").count()];
+        assert_eq!(pieces, [2, 2], "each line has a dot and a piece: {times}");
         assert!(times.contains("<span>4 ms</span>"), "{times}");
     }
 

@@ -8,7 +8,6 @@ use crate::api::extract::Params;
 use crate::event::Module;
 use crate::event_type::EventType;
 use crate::operations::{EVENTS_COUNTED, EventOrigin, EventTypeBody, Problem, ToRead};
-use crate::store::grouped;
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -23,7 +22,7 @@ struct EventTypesPage {
     frame: Frame,
     rows: Vec<EventTypeRow>,
     /// Number of events among which those of each type are counted.
-    counted: String,
+    counted: usize,
     typed: TypedEventType,
     /// Modules, and whether each is chosen.
     modules: [(&'static str, bool); 2],
@@ -36,7 +35,7 @@ struct EventTypeRow {
     schema: Option<String>,
     origin: &'static str,
     is_custom: bool,
-    events: String,
+    events: u64,
     last: Option<DisplayTime>,
 }
 
@@ -49,7 +48,7 @@ impl From<EventTypeBody> for EventTypeRow {
             schema: one.schema.map(|schema| pretty(&schema)),
             origin: one.origin.shown(),
             is_custom: one.origin == EventOrigin::Custom,
-            events: grouped(one.recent_events),
+            events: one.recent_events,
             last: one.last_received_at_ms.map(DisplayTime::at_ms),
         }
     }
@@ -101,7 +100,7 @@ async fn list_with(user: &TenantUser, state: &ApiState, typed: TypedEventType) -
     let page = EventTypesPage {
         frame: Frame::new(user, state, "Event types"),
         rows: types.into_iter().map(EventTypeRow::from).collect(),
-        counted: grouped(EVENTS_COUNTED as u64),
+        counted: EVENTS_COUNTED,
         typed,
         modules,
     };

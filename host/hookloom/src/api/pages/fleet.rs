@@ -5,7 +5,6 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::operations::{Admin, FleetBody, HostBody, LostHostBody, Problem, ShardBody, ShardWrite};
 use crate::plural::counted;
-use crate::store::grouped;
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -47,10 +46,10 @@ struct HostRow {
     shards: usize,
     /// Shards in percent of all.
     percent: usize,
-    webhooks: String,
-    pending: String,
+    webhooks: u64,
+    pending: u64,
     attempts_per_s: String,
-    under_way: String,
+    under_way: u32,
     /// Changes that are not in force there.
     behind: String,
     lease: String,
@@ -68,8 +67,8 @@ struct ShardRow {
     /// Digits with which the ids of its webhooks end.
     digits: String,
     host: String,
-    webhooks: String,
-    pending: String,
+    webhooks: u64,
+    pending: u64,
     /// Consequence of a move by hand. Empty: there was none.
     moved: String,
 }
@@ -90,10 +89,10 @@ impl HostRow {
             started: DisplayTime::at_ms(host.started_at_ms),
             shards: host.shards,
             percent: host.shards * 100 / 256,
-            webhooks: grouped(host.subscriptions),
-            pending: grouped(host.pending),
+            webhooks: host.subscriptions,
+            pending: host.pending,
             attempts_per_s: format!("{:.1}", host.attempts_per_s),
-            under_way: grouped(host.attempts_under_way.into()),
+            under_way: host.attempts_under_way,
             behind: behind.unwrap_or_else(|| "unknown".to_owned()),
             lease: host.lease_ms.map(|ms| format!("{:.1} s", ms as f64 / 1e3)).unwrap_or_default(),
         }
@@ -118,8 +117,8 @@ impl From<ShardBody> for ShardRow {
             number: shard.shard,
             digits: format!("{:02x}", shard.shard),
             host: shard.host.map_or_else(|| "none".to_owned(), |host| host.to_string()),
-            webhooks: grouped(shard.subscriptions),
-            pending: grouped(shard.pending),
+            webhooks: shard.subscriptions,
+            pending: shard.pending,
             moved,
         }
     }

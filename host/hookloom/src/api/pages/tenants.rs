@@ -5,7 +5,7 @@ use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::PathParams;
 use crate::operations::{Admin, NewTenant, Problem};
-use crate::store::{TenantContents, grouped};
+use crate::store::TenantContents;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
 use askama::Template;
@@ -28,9 +28,9 @@ struct TenantsPage {
 
 struct TenantRow {
     id: String,
-    webhooks: String,
-    events: String,
-    bytes: String,
+    webhooks: usize,
+    events: u64,
+    bytes: u64,
     made: DisplayTime,
 }
 
@@ -46,9 +46,9 @@ async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &s
         let usage = state.operations.store.usage(tenant.id.clone()).await?;
         rows.push(TenantRow {
             id: tenant.id.to_string(),
-            webhooks: grouped(state.operations.store.catalog().subscriptions(&tenant.id).len() as u64),
-            events: grouped(usage.events),
-            bytes: grouped(usage.bytes),
+            webhooks: state.operations.store.catalog().subscriptions(&tenant.id).len(),
+            events: usage.events,
+            bytes: usage.bytes,
             made: DisplayTime::at_ms(tenant.created_at_ms),
         });
     }
@@ -81,7 +81,7 @@ struct DeletionPage {
     problem: String,
     id: String,
     since: Option<DisplayTime>,
-    counts: Vec<(&'static str, String)>,
+    counts: Vec<(&'static str, u64)>,
 }
 
 /// Shows what the deletion of a tenant deletes, with the form that confirms it.
@@ -116,7 +116,7 @@ async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: Str
         problem,
         id: id.to_owned(),
         since: contents.deleting_since_ms.map(DisplayTime::at_ms),
-        counts: counts.map(|(name, count)| (name, grouped(count))).into(),
+        counts: counts.into(),
     };
     render(state, None, page).await
 }

@@ -1,5 +1,6 @@
 //! Storage of a tenant by kind, for the overview.
 
+use super::size;
 use crate::store::{Usage, UsageKind, grouped};
 
 /// Storage section of the overview.
@@ -15,7 +16,6 @@ pub(super) struct UsageView {
 pub(super) struct KindRow {
     pub(super) name: &'static str,
     pub(super) bytes: u64,
-    pub(super) text: String,
     /// Percentage of all stored data.
     pub(super) part: String,
 }
@@ -28,16 +28,15 @@ impl UsageView {
         let row = |one: &&crate::store::KindUsage| KindRow {
             name: name(one.kind),
             bytes: one.bytes,
-            text: grouped(one.bytes),
             part: percent(one.bytes, bytes),
         };
         UsageView {
             bytes,
             bytes_max,
             summary: format!(
-                "{} of {} bytes ({}) and {} of {} events are kept.",
-                grouped(bytes),
-                grouped(bytes_max),
+                "{} of {} ({}) and {} of {} events are kept.",
+                size(bytes),
+                size(bytes_max),
                 percent(bytes, bytes_max),
                 grouped(events),
                 grouped(events_max)
