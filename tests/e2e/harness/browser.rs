@@ -220,7 +220,7 @@ impl Browser {
 
     /// Takes a picture of the page from its top to the end of an element, as a file in `target/tutorial`.
     pub(crate) async fn picture(&self, name: &str, last: &str) {
-        let tidy = "document.activeElement.blur(); document.documentElement.style.scrollbarWidth = 'none';";
+        let tidy = "document.activeElement.blur(); document.querySelectorAll('html, .sidebar').forEach((one) => { one.style.scrollbarWidth = 'none'; });";
         self.script(tidy).await;
         self.script(FINISH_ANIMATIONS).await;
         let end = format!(

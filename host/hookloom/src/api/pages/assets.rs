@@ -157,7 +157,7 @@ mod tests {
     fn the_documentation_has_the_colours_of_the_console() {
         let book = include_str!("../../../../book/theme/book.css");
         let declared: Vec<&str> = STYLE.lines().map(|line| line.trim().trim_end_matches(';')).collect();
-        let colours = book.split(|letter| matches!(letter, '{' | ';' | '}')).map(str::trim);
+        let colours = book.split(['{', ';', '}']).map(str::trim);
         let colours: Vec<&str> = colours.filter(|part| part.starts_with("--") && part.contains(": #")).collect();
         assert!(colours.len() >= 12, "{colours:?}");
         let other: Vec<_> = colours.into_iter().filter(|colour| !declared.contains(colour)).collect();

@@ -29,7 +29,7 @@ struct Design {
 pub(super) async fn page(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     let span = chart::Span { now_s: now_ms() / 1_000, lasts_s: 3_600, point_s: 60 };
     let bars: Vec<chart::Bar> =
-        (0..60).map(|at: u64| [20 + at * 7 % 31, if at % 11 == 0 { 4 } else { 0 }, at % 3]).collect();
+        (0..60).map(|at: u64| [20 + at * 7 % 31, if at.is_multiple_of(11) { 4 } else { 0 }, at % 3]).collect();
     let times: Vec<_> =
         (0..60).map(|at: u64| Some([18_000 + at * 977 % 9_000, 41_000 + at * 1_811 % 30_000])).collect();
     let page = Design {
