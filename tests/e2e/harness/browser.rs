@@ -7,8 +7,12 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+
+/// Runs chromedriver until the standard input ends, as it does when the test ends or is killed, and ends it with its browsers then.
+const GUARD: &str = "chromedriver --port=0 </dev/null & read -r _; kill -KILL 0";
 
 /// Ends all animations, except those without an end, such as a cursor that blinks.
 const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity).forEach((one) => one.finish())";
@@ -42,7 +46,10 @@ pub(crate) struct Browser {
     client: Client,
     url: String,
     kind: &'static str,
-    _driver: Child,
+    /// Runs chromedriver and its browsers, until it is dropped.
+    _guard: Child,
+    /// Has the temporary files of the browser, which it leaves behind when it is killed.
+    _folder: TempDir,
 }
 
 impl Browser {
@@ -73,14 +80,11 @@ impl Browser {
     }
 
     async fn start(url: &str, kind: &'static str, mut options: Value) -> Browser {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver; `cargo xtask test` installs it");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let folder = tempfile::tempdir().unwrap();
+        let mut guard = Command::new("/bin/sh");
+        guard.args(["-c", GUARD]).env("TMPDIR", folder.path()).process_group(0);
+        let mut guard = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(guard.stdout.take().unwrap()).lines();
         let port = async {
             while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some((_, port)) = line.split_once("started successfully on port ") {
@@ -89,14 +93,14 @@ impl Browser {
             }
             panic!("chromedriver ended");
         };
-        let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
+        let port = tokio::time::timeout(PATIENCE, port).await.expect("chromedriver; `cargo xtask test` installs it");
         // As root, and in small containers, Chromium's sandbox and /dev/shm are not available.
         let own = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"].map(Value::from);
         options["args"].as_array_mut().unwrap().extend(own);
         let capabilities = json!({"goog:chromeOptions": options}).as_object().unwrap().clone();
         let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         let client = builder.capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await.unwrap();
-        Browser { client, url: url.to_owned(), kind, _driver: driver }
+        Browser { client, url: url.to_owned(), kind, _guard: guard, _folder: folder }
     }
 
     /// Changes the size of the window.
