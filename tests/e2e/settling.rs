@@ -1,6 +1,6 @@
 //! Settling: events of one contact that follow each other are delivered once, with the latest state, also after kill -9 at any moment.
 
-use crate::harness::{ADMIN_KEY, Host, Receiver, client, text, until};
+use crate::harness::{ADMIN_KEY, Host, Receiver, Visitor, client, text, until};
 use rand::RngExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -190,6 +190,64 @@ async fn a_burst_is_shown_as_a_chain() {
     assert!(retried.status < 300, "{}", retried.text);
     assert_eq!(host.ended(&first).await["superseded_by"], Value::Null);
     receiver.expect(2).await;
+}
+
+/// Returns the parts of a chain in its order: event, delivery and state.
+fn links(chain: &Value) -> Vec<(&str, &str, &str)> {
+    let all = chain["deliveries"].as_array().unwrap_or_else(|| panic!("{chain}"));
+    all.iter().map(|one| (text(one, "event"), text(one, "delivery"), text(one, "state"))).collect()
+}
+
+#[tokio::test]
+async fn the_chain_of_a_burst_is_explained_and_on_its_pages() {
+    let receiver = Receiver::start().await;
+    let host = Host::with().turnable().start().await;
+    host.subscription(&receiver.url, json!({"settle": settle(60, 120)})).await;
+    host.subscription(&receiver.url, json!({})).await;
+    let mut events = Vec::new();
+    for number in 1..=3 {
+        events.push(host.send(edit(1, number)).await);
+    }
+    host.send(edit(2, 1)).await;
+    host.pass(Duration::from_secs(60)).await;
+    let list = host.get("./deliveries?state=superseded").await;
+    assert_eq!(list["deliveries"].as_array().unwrap().len(), 2);
+    let superseded = list["deliveries"].as_array().unwrap().iter().find(|one| one["event"] == *events[0]).unwrap();
+    let chain_of = async |event: &str| {
+        let explained = host.get(&format!("./events/{event}")).await;
+        let all = explained["subscriptions"].as_array().unwrap();
+        assert_eq!(all.iter().filter(|one| one["settled_chain"].is_null()).count(), 1, "{explained}");
+        all.iter().find(|one| one["settled_chain"].is_object()).unwrap().clone()
+    };
+    let survivor = until("the end", async || {
+        let explained = chain_of(&events[2]).await;
+        text(&explained, "why").starts_with("delivered").then_some(explained)
+    });
+    let survivor = survivor.await;
+    let chain = &survivor["settled_chain"];
+    let found = links(chain);
+    assert_eq!(chain["not_listed"], 0);
+    assert_eq!(found.iter().map(|link| link.0).collect::<Vec<_>>(), events);
+    assert_eq!(found.iter().map(|link| link.2).collect::<Vec<_>>(), ["superseded", "superseded", "delivered"]);
+    assert_eq!((found[0].1, found[2].1), (text(superseded, "id"), text(&survivor, "delivery")));
+    for event in &events {
+        assert_eq!(&chain_of(event).await["settled_chain"], chain, "each delivery has the same chain");
+    }
+
+    let mut visitor = Visitor::admin(&host).await;
+    let of_delivery = visitor.see(&format!("/t/default/deliveries/{}", found[0].1)).await;
+    assert!(of_delivery.contains("<summary>Burst of 3 events</summary>"), "{of_delivery}");
+    assert!(of_delivery.contains(": this delivery <span class=\"state superseded\">"), "{of_delivery}");
+    let of_event = visitor.see(&format!("/t/default/events/{}", events[1])).await;
+    for page in [of_delivery, of_event] {
+        let listed: Vec<usize> = events
+            .iter()
+            .map(|event| page.find(&format!("<li><a href=\"/t/default/events/{event}\">")))
+            .map(|found| found.unwrap_or_else(|| panic!("{page}")))
+            .collect();
+        assert!(listed.is_sorted(), "{page}");
+        assert!(page.contains(&format!("<a href=\"/t/default/deliveries/{}\">", found[2].1)), "{page}");
+    }
 }
 
 #[tokio::test]

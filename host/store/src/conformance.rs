@@ -78,6 +78,7 @@ mod restart;
 mod retention;
 mod rollouts;
 mod sessions;
+mod settled_chain;
 mod settling;
 mod states;
 mod tenants;

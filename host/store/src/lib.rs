@@ -60,6 +60,7 @@ pub mod postgres;
 mod reads;
 mod retention;
 mod sealed_secrets;
+mod settled_chain;
 mod settling;
 pub mod sqlite;
 mod state_change;
@@ -83,7 +84,9 @@ pub use activity::{AttemptLoad, AttemptUnderWay};
 pub use audit::Actor;
 pub use backend::access::SESSION_LASTS;
 pub use backend::changes::Change;
-pub use backend::deliveries::{DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount};
+pub use backend::deliveries::{
+    DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount, SettledChain,
+};
 pub use backend::figures::SpanFigures;
 pub use backend::fleet::{FleetView, LostHost, PluginChange, SharedShard, SharingHost};
 pub use backend::inspector::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage, RejectedEntry, RejectedRequest};

@@ -62,6 +62,7 @@ mod rollouts;
 mod rows;
 mod schema;
 mod sessions;
+mod settled_chains;
 mod settling;
 mod settling_lock;
 mod share;

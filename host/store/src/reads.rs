@@ -5,7 +5,7 @@ use crate::backend::deliveries::{
     DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount,
 };
 use crate::backend::machine::DamageReport;
-use crate::{Store, StoreError};
+use crate::{SettledChain, Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{Attempt, DeliveryId};
 use hookloom_model::event::{Event, EventId, Module};
@@ -38,6 +38,13 @@ impl Store {
                 tenant: TenantId,
                 event: EventId,
             ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError>;
+
+            /// Returns the chain of each of these deliveries that is in one, because it is superseded or stands for several events.
+            pub async fn settled_chains(
+                &self,
+                tenant: TenantId,
+                deliveries: Vec<DeliveryId>,
+            ) -> Result<HashMap<DeliveryId, SettledChain>, StoreError>;
 
             /// Returns deliveries, newest first.
             pub async fn deliveries(

@@ -168,6 +168,7 @@ impl Operations {
         let earlier = self.store.earlier_ones(tenant.clone(), view.event.id).await?;
         // The newest of several deliveries counts, and comes first: a replay says more than the delivery before it.
         let deliveries: HashMap<_, _> = view.deliveries.iter().rev().map(|one| (one.subscription, one)).collect();
+        let chains = self.settled_chains(tenant, &deliveries).await?;
         let note = view.event.entity_note();
         let refusals = self.refusals(tenant, view, &deliveries).await?;
         let is_test = view.deliveries.iter().any(|one| one.kind == DeliveryKind::Test);
@@ -177,6 +178,7 @@ impl Operations {
                 delivery,
                 attempts: delivery.and_then(|delivery| attempts.get(&delivery.id)).map_or(&[], Vec::as_slice),
                 behind: delivery.and_then(|delivery| earlier.get(&delivery.id)).copied(),
+                chain: delivery.and_then(|delivery| chains.get(&delivery.id)),
                 lane: self.lanes.status(subscription.id),
                 note: note.as_deref(),
                 refusal: refusals.get(&subscription.id),

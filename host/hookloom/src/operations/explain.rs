@@ -2,12 +2,13 @@
 //!
 //! Pure functions: they read neither the store nor a clock.
 
+use super::settled_chain::SettledChainBody;
 use crate::deliver::LaneStatus;
 use crate::delivery::{Attempt, AttemptOutcome, DeliveryId, DeliveryKind, DeliveryState, Reason, Verdict};
 use crate::event::Event;
 use crate::filter::Refusal;
 use crate::plural::counted;
-use crate::store::DeliveryView;
+use crate::store::{DeliveryView, SettledChain};
 use crate::subscription::{Ordering, Subscription, SubscriptionState};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -34,6 +35,8 @@ pub(crate) struct Explanation {
     verdict_reason: Option<Reason>,
     /// Attempts so far, oldest first.
     attempts: Vec<AttemptSummary>,
+    /// Chain of the delivery's burst, if the delivery is superseded or stands for several events; for at most 50 subscriptions.
+    pub(crate) settled_chain: Option<SettledChainBody>,
     /// Settings of the subscription: maximum number of concurrent requests, and of requests that begin in a second.
     concurrency: u32,
     rate_per_s: Option<u32>,
@@ -73,6 +76,8 @@ pub(crate) struct Known<'a> {
     pub(crate) attempts: &'a [Attempt],
     /// Earlier delivery of the same entity, with its attempts, that must end first.
     pub(crate) behind: Option<(DeliveryId, u32)>,
+    /// Chain of the delivery's burst.
+    pub(crate) chain: Option<&'a SettledChain>,
     pub(crate) lane: Option<LaneStatus>,
     /// Reason why the event has no entity although it has an id.
     pub(crate) note: Option<&'a str>,
@@ -100,6 +105,7 @@ pub(crate) fn explain(event: &Event, subscription: &Subscription, known: &Known<
         plugin_sha256: last.and_then(|attempt| attempt.plugin_sha256.clone()),
         verdict_reason: last.and_then(|attempt| attempt.steps.last()?.reason.clone()),
         attempts: attempts.iter().map(Into::into).collect(),
+        settled_chain: known.chain.map(Into::into),
         concurrency: subscription.settings.concurrency,
         rate_per_s: subscription.settings.rate_per_s,
         lane,

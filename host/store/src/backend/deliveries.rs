@@ -49,6 +49,15 @@ pub struct DeliveryView {
     pub superseded_by: Option<DeliveryId>,
 }
 
+/// Deliveries of one burst.
+#[derive(Debug)]
+pub struct SettledChain {
+    /// The latest deliveries, in the order of their events. The last one is the survivor.
+    pub deliveries: Vec<DeliveryView>,
+    /// Number of the burst's other events.
+    pub not_listed: u64,
+}
+
 /// Event for display.
 #[derive(Debug)]
 pub struct EventView {
@@ -196,6 +205,13 @@ pub trait DeliveryBackend: Send + Sync {
         tenant: TenantId,
         event: EventId,
     ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError>;
+
+    /// Returns the chain of each of these deliveries that is in one, because it is superseded or stands for several events.
+    async fn settled_chains(
+        &self,
+        tenant: TenantId,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, SettledChain>, StoreError>;
 
     /// Returns deliveries, newest first.
     async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError>;

@@ -34,22 +34,22 @@ conformance! {
     a_new_setting_leaves_what_waits,
 }
 
-const QUIET_MS: i64 = 10_000;
+pub(super) const QUIET_MS: i64 = 10_000;
 const MAX_WAIT_MS: i64 = 60_000;
 
-fn settle() -> Value {
+pub(super) fn settle() -> Value {
     json!({"settle": {"quiet_s": 10, "max_wait_s": 60, "keep": "last"}})
 }
 
 /// Returns all deliveries, oldest first.
-async fn all(store: &TestStore) -> Vec<DeliveryView> {
+pub(super) async fn all(store: &TestStore) -> Vec<DeliveryView> {
     let mut all = store.all_deliveries().await;
     all.reverse();
     all
 }
 
 /// Accepts events of one contact, a second after each other.
-async fn burst(store: &mut TestStore, count: usize) -> Vec<EventId> {
+pub(super) async fn burst(store: &mut TestStore, count: usize) -> Vec<EventId> {
     let mut events = Vec::new();
     for _ in 0..count {
         store.pass(1_000);
@@ -58,7 +58,7 @@ async fn burst(store: &mut TestStore, count: usize) -> Vec<EventId> {
     events
 }
 
-async fn finish(store: &TestStore, claim: Claim, state: DeliveryState) {
+pub(super) async fn finish(store: &TestStore, claim: Claim, state: DeliveryState) {
     let outcome = record(claim.delivery(), end(state));
     store.finish(claim, outcome).await.expect("recorded");
 }
@@ -302,7 +302,7 @@ async fn replays_and_tests_do_not_settle(store: &mut TestStore) {
 }
 
 /// Accepts an event whose delivery follows in a step, and returns it with the id of the fan-out.
-async fn accept_in_steps(store: &TestStore, event: NewEvent) -> Uuid {
+pub(super) async fn accept_in_steps(store: &TestStore, event: NewEvent) -> Uuid {
     let id = ids::new_uuid();
     let events = vec![event];
     let receivers = store.catalog().receivers(&tenant()).match_events(&events).await;

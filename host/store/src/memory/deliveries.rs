@@ -1,17 +1,20 @@
 //! Reads of events, deliveries and attempts.
 
+mod settled_chains;
+
 use super::Memory;
 use super::tables::{MemoryTables, StoredDelivery, StoredEvent};
 use crate::StoreError;
 use crate::backend::deliveries::{
     BacklogBackend, DeliveryBackend, DeliveryFilter, DeliveryView, EVENTS_SEARCHED, EventBackend, EventFilter,
-    EventSummary, EventView, Ledger, LedgerBackend, NameCount,
+    EventSummary, EventView, Ledger, LedgerBackend, NameCount, SettledChain,
 };
 use crate::backend::operator_actions::Span;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{Event, EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use settled_chains::chain_of;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -45,6 +48,17 @@ impl DeliveryBackend for Memory {
         event: EventId,
     ) -> Result<HashMap<DeliveryId, (DeliveryId, u32)>, StoreError> {
         self.read(|tables| Ok(earlier_ones(tables, &tenant, event))).await
+    }
+
+    async fn settled_chains(
+        &self,
+        tenant: TenantId,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, SettledChain>, StoreError> {
+        let read = |tables: &MemoryTables| {
+            Ok(deliveries.into_iter().filter_map(|id| Some((id, chain_of(tables, &tenant, id)?))).collect())
+        };
+        self.read(read).await
     }
 
     async fn deliveries(&self, tenant: TenantId, filter: DeliveryFilter) -> Result<Vec<DeliveryView>, StoreError> {
@@ -180,7 +194,7 @@ fn pending_of<'t>(
     tables.deliveries_of(tenant).filter(move |(_, row)| is_there && row.state == DeliveryState::Pending)
 }
 
-fn view(id: DeliveryId, row: &StoredDelivery) -> DeliveryView {
+pub(super) fn view(id: DeliveryId, row: &StoredDelivery) -> DeliveryView {
     DeliveryView {
         id,
         event: row.event,

@@ -4,8 +4,9 @@ use super::Postgres;
 use super::conditions::FilteredQuery;
 use super::connection::Connection;
 use super::rows::{EVENT, VIEW, event_row, int, number, view_row};
+use super::settled_chains;
 use crate::StoreError;
-use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView};
+use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView, SettledChain};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId};
@@ -73,6 +74,17 @@ impl DeliveryBackend for Postgres {
                     .map(|row| Ok((DeliveryId(row.try_get(0)?), (DeliveryId(row.try_get(1)?), number(row, 2)?))))
                     .collect()
             })
+        });
+        read.await
+    }
+
+    async fn settled_chains(
+        &self,
+        tenant: TenantId,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, SettledChain>, StoreError> {
+        let read = self.readers.read(Owner::from(&tenant), move |connection| {
+            Box::pin(async move { settled_chains::read(connection, &tenant, deliveries).await })
         });
         read.await
     }

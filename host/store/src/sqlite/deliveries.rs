@@ -1,11 +1,12 @@
 //! Deliveries, events and attempts, as they are displayed.
 
 mod past_damage;
+mod settled_chains;
 
 use super::Sqlite;
 use super::partial_read::PartialRead;
 use crate::StoreError;
-use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView};
+use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView, SettledChain};
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -84,6 +85,16 @@ impl DeliveryBackend for Sqlite {
             })?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
         };
+        self.readers.read(owner, read).await
+    }
+
+    async fn settled_chains(
+        &self,
+        tenant: TenantId,
+        deliveries: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, SettledChain>, StoreError> {
+        let owner = Owner::from(&tenant);
+        let read = move |connection: &Connection| settled_chains::read(connection, &tenant, deliveries);
         self.readers.read(owner, read).await
     }
 

@@ -67,6 +67,9 @@ impl TwinSide {
         for one in all.iter().flatten() {
             attempts += &told(store.delivery(tenant.clone(), one.id).await);
         }
+        let ids = all.iter().flatten().map(|one| one.id).collect();
+        let chains = store.settled_chains(tenant.clone(), ids).await;
+        survey.push(("chains", told(chains.map(|found| found.into_iter().collect::<BTreeMap<_, _>>()))));
         survey.push(("deliveries", told(all)));
         survey.push(("attempts", attempts));
         let ledger = store.ledger(tenant.clone()).await;

@@ -1,5 +1,6 @@
 //! Pages of deliveries: the list, one delivery with its timeline, and an event with its explanations.
 
+mod burst;
 mod timeline;
 
 use super::diff::Diff;
@@ -13,13 +14,13 @@ use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
 use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
-use crate::settle::SettledEvents;
 use crate::store::{BinFilter, DeliveryFilter, DeliveryView};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
+use burst::{Burst, Chain};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,20 +136,6 @@ impl NextAttempt {
     }
 }
 
-/// Events of a burst, of which one is delivered.
-struct Burst {
-    events: u64,
-    first: String,
-    since: DisplayTime,
-}
-
-impl Burst {
-    fn of(settled: SettledEvents) -> Self {
-        let since = DisplayTime::at_ms(settled.since_ms());
-        Burst { events: settled.count, first: settled.first.to_string(), since }
-    }
-}
-
 #[derive(Template)]
 #[template(path = "delivery.html")]
 struct Delivery {
@@ -169,6 +156,8 @@ struct Delivery {
     superseded_by: Option<String>,
     /// Events that the delivery stands for, if there are several.
     burst: Option<Burst>,
+    /// Chain of the burst.
+    chain: Option<Chain>,
     actions: Vec<(&'static str, &'static str)>,
     accepted: DisplayTime,
     attempts: Vec<AttemptView>,
@@ -183,6 +172,7 @@ pub(super) async fn one(
     let (view, attempts) = state.operations.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
     let whole = state.operations.store.event(user.tenant.clone(), view.event).await?;
     let explained = state.operations.explained(&user.tenant, &whole).await?;
+    let chain = state.operations.settled_chain(&user.tenant, &view).await?;
     let event = whole.event;
     let subscription = state.operations.store.catalog().subscription(&user.tenant, view.subscription);
     let why = explained.iter().find(|one| one.subscription == view.subscription.0).map(|one| one.why.clone());
@@ -204,6 +194,7 @@ pub(super) async fn one(
         why: why.unwrap_or_default(),
         superseded_by: view.superseded_by.map(|by| by.to_string()),
         burst: view.settled.filter(|settled| settled.count > 1).map(Burst::of),
+        chain: chain.map(|chain| Chain::of(&chain, Some(id))),
         actions,
         accepted: DisplayTime::at_ms(event.received_at_ms),
         attempts: attempts.iter().map(AttemptView::new).collect(),
@@ -273,6 +264,15 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     Ok(go_to(&UrlPath::pages_of(&user.tenant).then("deliveries").then(&id), flash))
 }
 
+/// State of an event for one webhook.
+struct EventDelivery {
+    name: String,
+    why: String,
+    delivery: Option<String>,
+    /// Chain of its burst.
+    chain: Option<Chain>,
+}
+
 #[derive(Template)]
 #[template(path = "event.html")]
 struct EventTemplate {
@@ -283,7 +283,7 @@ struct EventTemplate {
     module: &'static str,
     entity: Option<String>,
     previous: Option<String>,
-    rows: Vec<(String, String, Option<String>)>,
+    rows: Vec<EventDelivery>,
     payload: String,
 }
 
@@ -306,9 +306,11 @@ pub(super) async fn event(
         previous: whole.previous.map(|previous| previous.to_string()),
         rows: explained
             .iter()
-            .map(|one| {
-                let name = names.get(&one.subscription).cloned().unwrap_or_default();
-                (name, one.why.clone(), one.delivery.map(|id| id.to_string()))
+            .map(|one| EventDelivery {
+                name: names.get(&one.subscription).cloned().unwrap_or_default(),
+                why: one.why.clone(),
+                delivery: one.delivery.map(|id| id.to_string()),
+                chain: one.settled_chain.as_ref().map(|chain| Chain::of(chain, None)),
             })
             .collect(),
         payload: crate::diff::pretty(event.text()),
