@@ -3,6 +3,7 @@
 use crate::harness::{ADMIN_KEY, Host, Receiver, client, event, exchange, text};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const SHORT: &str =
     "export function transform(event) {\n  return replace({ name: event.name, id: event.payload.eventData.id });\n}\n";
@@ -36,6 +37,31 @@ async fn a_script_judges_events_and_survives_a_restart() {
     let host = Host::with().on(folder).start().await;
     host.send(event("Contact is Created", 8)).await;
     assert_eq!(text(&receiver.expect(2).await[1], "body"), r#"{"name":"Contact is Created","id":8}"#);
+}
+
+#[tokio::test]
+async fn a_script_sees_for_how_many_events_of_a_burst_it_is_called() {
+    let host = Host::with().turnable().start().await;
+    let receiver = Receiver::start().await;
+    let source =
+        "export const transform = (event) => replace({ settled: event.settled ?? null, at: event.receivedAt })";
+    assert_eq!(upload(&host, "burst", source).await.0, 200);
+    let settle = json!({"quiet_s": 60, "max_wait_s": 120});
+    host.subscription(&receiver.url, json!({"plugin": "burst", "settle": settle, "limits": {"cpu_ms": 500}})).await;
+    let shown = async |expected: usize| -> Value {
+        let received = receiver.expect(expected).await;
+        serde_json::from_str(text(received.last().unwrap(), "body")).unwrap()
+    };
+    host.send(r#"{"eventName": "Contact is Created", "eventData": {}}"#.to_owned()).await;
+    assert_eq!(shown(1).await["settled"], Value::Null, "an event without an id does not settle");
+    let first = host.send(event("Contact is Created", 7)).await;
+    host.pass(Duration::from_secs(5)).await;
+    host.send(event("Contact is Updated", 7)).await;
+    let since_ms = host.get(&format!("./events/{first}")).await["deliveries"][0]["settled"]["since_ms"].clone();
+    host.pass(Duration::from_secs(60)).await;
+    let body = shown(2).await;
+    assert_eq!(body["settled"], json!({"events": 2, "since": since_ms}));
+    assert!(body["at"].as_i64() > since_ms.as_i64(), "{body}");
 }
 
 #[tokio::test]

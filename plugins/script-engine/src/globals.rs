@@ -51,6 +51,7 @@ pub(crate) fn fields<'js>(ctx: &Ctx<'js>, event: types::Event) -> rquickjs::Resu
     let lossy = (!lossy.is_empty()).then_some(lossy);
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay below 2^53 for 285,000 years")]
     let received_at = event.received_at as f64;
+    let settled = settled(&event.attributes);
     let fields = (event.id, event.name, event.module, event.entity_id, received_at, event.payload.as_str(), lossy);
     let array = rquickjs::Array::new(ctx.clone())?;
     array.set(0, fields.0)?;
@@ -60,7 +61,14 @@ pub(crate) fn fields<'js>(ctx: &Ctx<'js>, event: types::Event) -> rquickjs::Resu
     array.set(4, fields.4)?;
     array.set(5, fields.5)?;
     array.set(6, fields.6)?;
+    array.set(7, settled)?;
     array.into_js(ctx)
+}
+
+/// Returns the number of events that the event stands for, and the time of the first. None: its subscription does not settle.
+fn settled(attributes: &[types::Attribute]) -> Option<Vec<f64>> {
+    let number = |name: &str| attributes.iter().find(|one| one.name == name)?.value.parse().ok();
+    Some(vec![number("settled-events")?, number("settled-since")?])
 }
 
 fn write(level: u8, line: String) {

@@ -326,6 +326,7 @@
     receivedAt: fields[4],
     payload: readPayload(fields[5], fields[6]),
     text: fields[5],
+    settled: fields[7] ? { events: fields[7][0], since: fields[7][1] } : undefined,
   });
   const read = (value) => {
     const answer = readVerdict(value) ?? readFailure(value);

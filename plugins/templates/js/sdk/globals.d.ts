@@ -17,6 +17,14 @@ declare namespace Hookloom {
     payload: Payload;
     /** The payload, byte for byte. */
     text: string;
+    /** The events that it stands for. Undefined: the subscription does not settle bursts. */
+    settled?: Settled;
+  }
+  interface Settled {
+    /** Number of events, with this one. */
+    events: number;
+    /** When the host accepted the first of them, in milliseconds since 1970. */
+    since: number;
   }
   interface Payload {
     eventName: string;

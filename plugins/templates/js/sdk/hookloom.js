@@ -17,6 +17,13 @@ const LEVELS = ["debug", "info", "warn", "error"];
 let lines = 0;
 let random;
 
+// The number of events that the event stands for, and the time of the first. Undefined: its subscription does not settle.
+const settled = (attributes) => {
+  const number = (name) => Number(attributes.find((one) => one.name === name)?.value);
+  const numbers = [number("settled-events"), number("settled-since")];
+  return numbers.every(Number.isFinite) ? numbers : undefined;
+};
+
 const fields = (event) => [
   event.id,
   event.name,
@@ -25,6 +32,7 @@ const fields = (event) => [
   Number(event.receivedAt),
   event.payload,
   lossy(event.payload),
+  settled(event.attributes),
 ];
 
 // A generator (sfc32) that is seeded by event and subscription, so that a retry sends the same bytes.

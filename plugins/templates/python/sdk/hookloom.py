@@ -26,9 +26,19 @@ from wit_world.imports import secrets as _secrets
 from wit_world.imports import types as _types
 
 __all__ = [
-    "Event", "Failure", "Verdict", "bad_config", "config", "drop", "history", "invalid_event", "later", "pass_", "replace",
-    "secrets", "transient",
+    "Event", "Failure", "Settled", "Verdict", "bad_config", "config", "drop", "history", "invalid_event", "later", "pass_",
+    "replace", "secrets", "transient",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The events of a burst for which one stands."""
+
+    events: int
+    """Number of events, with this one."""
+    since: int
+    """When the host accepted the first of them, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Event:
     """The payload, parsed. Numbers that a float cannot hold are sent as they came, unless you calculate with them."""
     text: str
     """The payload, byte for byte."""
+    settled: Settled | None = None
+    """The events that it stands for. None: the subscription does not settle bursts."""
 
 
 class Verdict:
@@ -202,7 +214,17 @@ def _float(digits: str) -> float:
 
 def _event(event: _types.Event) -> Event:
     payload = json.loads(event.payload, parse_float=_float)
-    return Event(event.id, event.name, event.module, event.entity_id, event.received_at, payload, event.payload)
+    settled = _settled(event.attributes)
+    return Event(
+        event.id, event.name, event.module, event.entity_id, event.received_at, payload, event.payload, settled
+    )
+
+
+def _settled(attributes: list[_types.Attribute]) -> Settled | None:
+    values = {one.name: one.value for one in attributes}
+    if "settled-events" not in values or "settled-since" not in values:
+        return None
+    return Settled(int(values["settled-events"]), int(values["settled-since"]))
 
 
 # A text that stands for the digits of a number in JSON, until they replace it.

@@ -10,13 +10,25 @@ fn check(expression: &str, expected: &str) {
 
 #[test]
 fn the_event() {
-    check("Object.keys(event)", r#"["id","name","module","entityId","receivedAt","payload","text"]"#);
+    check("Object.keys(event)", r#"["id","name","module","entityId","receivedAt","payload","text","settled"]"#);
     check(
         "[event.id, event.name, event.module, event.entityId, event.receivedAt]",
         r#"["01935d2c-0000-7000-8000-000000000001","Opportunity is Created","Deal","5721670354468864",1700000000123]"#,
     );
     check("event.text", DEAL);
     check("event.payload", DEAL);
+}
+
+#[test]
+fn the_events_of_a_burst() {
+    let mut call = Call::of(
+        "export const transform = (event) => drop(JSON.stringify([event.settled, event.settled?.events + 1]))",
+    );
+    assert_eq!(dropped_for(&call), "[null,null]");
+    call.attributes = [("other", "x"), ("settled-events", "3"), ("settled-since", "1700000000000")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    assert_eq!(dropped_for(&call), r#"[{"events":3,"since":1700000000000},4]"#);
 }
 
 #[test]
@@ -73,6 +85,15 @@ fn secrets() {
         "the subscription does not let its plugins use secrets",
     );
     check("(() => { try { secrets.hmacSha256('key', 1) } catch (e) { return e.name } })()", "TypeError");
+}
+
+/// Returns the message of the reason for which a script drops its event, or the code if it has none.
+fn dropped_for(call: &Call) -> String {
+    match call.run().outcome {
+        Outcome::Answer(Ok(Verdict::Drop(reason))) if reason.message.is_empty() => reason.code,
+        Outcome::Answer(Ok(Verdict::Drop(reason))) => reason.message,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Returns the code of the reason for which a script drops its event.

@@ -55,6 +55,8 @@ pub(crate) struct Call {
     pub(crate) payload: String,
     pub(crate) config: Vec<(String, String)>,
     pub(crate) previous: Option<String>,
+    /// Attributes of the event.
+    pub(crate) attributes: Vec<(String, String)>,
     pub(crate) memory_bytes: Option<usize>,
     /// Fuel of the call. None: enough for everything that ends.
     pub(crate) fuel: Option<u64>,
@@ -83,9 +85,12 @@ impl Call {
         let mut store = Store::new(engine.engine(), Host::new(self, memory_bytes));
         store.limiter(|host| &mut host.limits);
         store.set_fuel(self.fuel.unwrap_or(FUEL)).unwrap();
+        let mut event = event(&self.payload);
+        let attributes = self.attributes.iter().cloned();
+        event.attributes = attributes.map(|(name, value)| types::Attribute { name, value }).collect();
         let outcome = engine
             .instantiate(&mut store)
-            .and_then(|engine| engine.hookloom_plugin_transform().call_transform(&mut store, &event(&self.payload)));
+            .and_then(|engine| engine.hookloom_plugin_transform().call_transform(&mut store, &event));
         let host = store.into_data();
         let outcome = match (host.failed, outcome) {
             (Some(error), _) => Outcome::Error(error),
