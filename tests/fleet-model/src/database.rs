@@ -13,6 +13,13 @@ pub enum Delivery {
     Pending {
         /// Number of recorded outcomes.
         turn: u8,
+        /// Set while a later event may supersede it.
+        settles: bool,
+    },
+    /// Another delivery stands for it.
+    Superseded {
+        /// Number of the event of that delivery.
+        by: usize,
     },
     /// The delivery has ended.
     Ended,
@@ -76,27 +83,31 @@ impl Database {
     fn is_held(&self, event: usize) -> bool {
         self.handed_over.is_some_and(|held| {
             let (by, epoch) = held.by;
-            let is_pending = self.deliveries[event] == Delivery::Pending { turn: held.turn };
+            let turn = held.turn;
+            let is_pending = matches!(self.deliveries[event], Delivery::Pending { turn: stored, .. } if stored == turn);
             held.event == event && self.epochs[by] == epoch && is_pending
         })
     }
 
-    /// Reads the pending deliveries of the shard that the owner may attempt.
-    pub(crate) fn page(&self, forgets_handover: bool) -> Vec<(usize, u8)> {
+    /// Reads the pending deliveries of the shard that the owner may attempt, each with its turn, and whether it settles.
+    pub(crate) fn page(&self, forgets_handover: bool) -> Vec<(usize, u8, bool)> {
         let pending = |(event, delivery): (usize, &Delivery)| match delivery {
-            Delivery::Pending { turn } if forgets_handover || !self.is_held(event) => Some((event, *turn)),
+            Delivery::Pending { turn, settles } if forgets_handover || !self.is_held(event) => {
+                Some((event, *turn, *settles))
+            }
             _ => None,
         };
         self.deliveries.iter().enumerate().filter_map(pending).collect()
     }
 
-    /// Records the outcome of an attempt. The first one asks for another attempt, the second one ends the delivery.
-    pub(crate) fn record(&mut self, event: usize, turn: u8, is_guarded: bool) {
-        let Delivery::Pending { turn: stored } = self.deliveries[event] else { return };
+    /// Records the outcome of an attempt. The last one ends the delivery, and the others ask for another attempt.
+    pub(crate) fn record(&mut self, event: usize, turn: u8, turns: u8, is_guarded: bool) {
+        let Delivery::Pending { turn: stored, settles } = self.deliveries[event] else { return };
         if is_guarded && stored != turn {
             return;
         }
         let next = if is_guarded { turn + 1 } else { stored + 1 };
-        self.deliveries[event] = if next == 2 { Delivery::Ended } else { Delivery::Pending { turn: next } };
+        self.deliveries[event] =
+            if next == turns { Delivery::Ended } else { Delivery::Pending { turn: next, settles } };
     }
 }

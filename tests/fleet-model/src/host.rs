@@ -28,6 +28,8 @@ pub struct Host {
     pub fresh: BTreeSet<usize>,
     /// Events whose deliveries it has claimed, with their turns.
     pub claimed: BTreeSet<(usize, u8)>,
+    /// Events whose deliveries it has claimed while they settle. It attempts them when the database has ended that.
+    pub settling: BTreeSet<usize>,
     /// Attempt that it is about to begin.
     pub decided: Option<Decided>,
     /// Attempt whose outcome is not known to be stored: event and turn.
@@ -41,6 +43,7 @@ impl Host {
     pub(crate) fn release(&mut self) {
         self.fresh.clear();
         self.claimed.clear();
+        self.settling.clear();
         self.decided = None;
     }
 }

@@ -11,17 +11,20 @@
 //! - nothing begins after the answer to a change that disabled the subscription, and no event that was accepted after the change
 //!   has a delivery,
 //! - an event whose acceptance was answered is stored,
-//! - an outcome counts once.
+//! - an outcome counts once,
+//! - if the subscription settles: at most one delivery of the contact waits, one of a later event supersedes it, and what was attempted is
+//!   never superseded.
 //!
 //! [`Mutation`] has what each rule of the protocol is there for: without it, one of the properties does not hold.
 //!
 //! # Limits
-//! One subscription in one shard, few events, and a clock of a few ticks. The clocks of hosts and database run equally fast; a host may
+//! One subscription in one shard, few events of one contact, and a clock of a few ticks. The clocks of hosts and database run equally fast; a host may
 //! be late by [`DELAY`] between a look at its clock and what follows.
 
 mod database;
 mod host;
 mod protocol;
+mod settling;
 mod state;
 mod steps;
 

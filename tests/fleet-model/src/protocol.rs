@@ -32,6 +32,16 @@ pub enum Mutation {
     HandoverForgotten,
     /// A `202` is sent with the statement.
     AnsweredBeforeCommit,
+    /// A delivery that settles is attempted without a transaction.
+    TakenUpInMemory,
+    /// An event supersedes a delivery that was taken up.
+    TakenUpSuperseded,
+    /// The owner does not look whether a delivery was superseded.
+    SupersededTakenUp,
+    /// An earlier event supersedes the delivery of a later one.
+    EarlierSupersedes,
+    /// Two transactions that accept events of one contact do not wait for each other.
+    AcceptUnlocked,
 }
 
 /// Fleet with its protocol.
@@ -51,6 +61,10 @@ pub struct Fleet {
     pub gives_max: u8,
     /// Set if the subscription is disabled at some time.
     pub disables: bool,
+    /// Number of outcomes after which a delivery ends.
+    pub turns: u8,
+    /// Set if the subscription settles. All events are of one contact, in the order of their numbers.
+    pub settles: bool,
     /// Rule that is left out.
     pub mutation: Option<Mutation>,
 }
@@ -86,9 +100,10 @@ impl Fleet {
                 state.database.lease_ends[host] = state.time + LEASE;
                 Answer::Renewed { sent_at }
             }
-            Statement::Accept { event, generation } => self.accept(state, event, generation),
+            Statement::Accept { event, generation, waiting } => self.accept(state, event, generation, waiting),
+            Statement::EndSettling { event } => self.end_settling(state, event),
             Statement::Record { event, turn } => {
-                state.database.record(event, turn, !self.is(Mutation::TurnUnguarded));
+                state.database.record(event, turn, self.turns, !self.is(Mutation::TurnUnguarded));
                 Answer::Recorded { event, turn }
             }
         };
@@ -98,7 +113,7 @@ impl Fleet {
         state.answer(host, epoch, answer, loses_answer);
     }
 
-    fn accept(&self, state: &mut FleetState, event: usize, generation: u8) -> Answer {
+    fn accept(&self, state: &mut FleetState, event: usize, generation: u8, seen: Option<usize>) -> Answer {
         let database = &mut state.database;
         if database.deliveries[event] != Delivery::NotAccepted {
             return Answer::Accepted { event, repeats: true };
@@ -106,8 +121,15 @@ impl Fleet {
         if generation != database.generation && !self.is(Mutation::GenerationUnchecked) {
             return Answer::Stale { event };
         }
-        database.deliveries[event] =
-            if generation == 0 { Delivery::Pending { turn: 0 } } else { Delivery::WithoutReceiver };
+        if generation != 0 {
+            database.deliveries[event] = Delivery::WithoutReceiver;
+        } else if self.settles {
+            let now = self.waiting(&database.deliveries);
+            let waiting = if self.is(Mutation::AcceptUnlocked) { seen } else { now };
+            self.add_settling(&mut database.deliveries, event, waiting);
+        } else {
+            database.deliveries[event] = Delivery::Pending { turn: 0, settles: false };
+        }
         if generation == 0 && database.generation == 1 {
             state.violate(Violation::DeliveryForDisabled);
         }
@@ -128,11 +150,12 @@ impl Fleet {
             }
             Answer::Accepted { event, repeats } => {
                 let is_claimed = host.fresh.remove(&event) || self.is(Mutation::ClaimsKept);
-                if is_claimed && !repeats && host.owns && host.generation == 0 {
+                if is_claimed && !self.settles && !repeats && host.owns && host.generation == 0 {
                     host.claimed.insert((event, 0));
                 }
                 state.answered[event] = true;
             }
+            Answer::SettlingEnded { event, is_pending } => Fleet::take_up(state, at, event, is_pending),
             Answer::Recorded { event, turn } => {
                 if host.under_way == Some((event, turn)) {
                     host.under_way = None;
@@ -165,7 +188,7 @@ impl Fleet {
             let attempts = state.hosts[other].under_way.is_some_and(|(of, _)| of == event);
             other != at && attempts && !state.hosts[other].is_answered && is_live(other)
         });
-        let is_stored = database.deliveries[event] == Delivery::Pending { turn };
+        let is_stored = matches!(database.deliveries[event], Delivery::Pending { turn: stored, .. } if stored == turn);
         for (is_wrong, violation) in [
             (!is_owner, Violation::BegunElsewhere),
             (!is_stored, Violation::BegunLate),
@@ -189,11 +212,16 @@ impl Fleet {
             }
             return;
         }
-        for (event, turn) in found {
-            let is_claimed = host.claimed.iter().any(|(other, _)| *other == event) || host.fresh.contains(&event);
+        for (event, turn, settles) in found {
+            let is_held = host.fresh.contains(&event) || host.settling.contains(&event);
+            let is_claimed = is_held || host.claimed.iter().any(|(other, _)| *other == event);
             let is_under_way = host.under_way.is_some_and(|(other, _)| other == event);
             if host.generation == 0 && !is_claimed && !is_under_way {
-                host.claimed.insert((event, turn));
+                if settles && !self.is(Mutation::TakenUpInMemory) {
+                    host.settling.insert(event);
+                } else {
+                    host.claimed.insert((event, turn));
+                }
             }
         }
     }

@@ -17,6 +17,13 @@ pub enum Statement {
         event: usize,
         /// Generation of the host's catalog.
         generation: u8,
+        /// Event whose delivery waited when the statement was sent. None, unless the transaction looks no further.
+        waiting: Option<usize>,
+    },
+    /// Ends the settling of a delivery.
+    EndSettling {
+        /// Number of the event.
+        event: usize,
     },
     /// Records an outcome.
     Record {
@@ -44,6 +51,13 @@ pub enum Answer {
         event: usize,
         /// Set if an earlier request stored it.
         repeats: bool,
+    },
+    /// The delivery does not settle any more.
+    SettlingEnded {
+        /// Number of the event.
+        event: usize,
+        /// Set if it was not superseded before.
+        is_pending: bool,
     },
     /// The outcome is stored, or was before.
     Recorded {
@@ -127,6 +141,9 @@ impl FleetState {
             if let Answer::Accepted { event, .. } | Answer::Stale { event } = answer {
                 self.hosts[host].fresh.remove(&event);
             }
+            if let Answer::SettlingEnded { event, .. } = answer {
+                self.hosts[host].settling.remove(&event);
+            }
             return;
         }
         self.answers.push((host, epoch, answer));
@@ -148,6 +165,7 @@ impl FleetState {
         host.generation = generation;
         if generation == 1 {
             host.claimed.clear();
+            host.settling.clear();
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::database::{Database, Delivery};
 use crate::host::{Decided, Host};
 use crate::protocol::{Fleet, Mutation};
+use crate::settling;
 use crate::state::{Answer, Change, FleetState, Sent, Statement, Violation};
 use crate::{DELAY, LEASE};
 use stateright::{Model, Property};
@@ -28,6 +29,8 @@ pub enum Step {
     Page(usize),
     /// A host sends an event to the database.
     Accept(usize, usize),
+    /// The owner asks the database to end the settling of a delivery.
+    EndSettling(usize, usize),
     /// A host looks at its clock and decides to begin an attempt.
     Decide(usize, usize, u8),
     /// A host begins the attempt.
@@ -68,6 +71,12 @@ impl Fleet {
                 comes_here && state.database.deliveries[*event] == Delivery::NotAccepted && !host.fresh.contains(event)
             });
             steps.extend(new.map(|event| Step::Accept(at, event)));
+            let has_answer = |event: usize| {
+                let ends = |answer: &Answer| matches!(answer, Answer::SettlingEnded { event: of, .. } if *of == event);
+                state.answers.iter().any(|(to, _, answer)| *to == at && ends(answer))
+            };
+            let unasked = host.settling.iter().filter(|event| !has_answer(**event));
+            steps.extend(unasked.map(|event| Step::EndSettling(at, *event)));
             let is_answered = |(to, _, answer): &Sent<Answer>| *to == at && matches!(answer, Answer::Recorded { .. });
             if host.under_way.is_some() && !state.answers.iter().any(is_answered) {
                 steps.push(Step::Record(at));
@@ -174,8 +183,11 @@ impl Model for Fleet {
                     state.hosts[at].fresh.insert(event);
                 }
                 state.answered[event] |= self.is(Mutation::AnsweredBeforeCommit);
-                state.send(at, Statement::Accept { event, generation });
+                let looks_once = self.is(Mutation::AcceptUnlocked);
+                let waiting = looks_once.then(|| self.waiting(&state.database.deliveries)).flatten();
+                state.send(at, Statement::Accept { event, generation, waiting });
             }
+            Step::EndSettling(at, event) => state.send(at, Statement::EndSettling { event }),
             Step::Decide(at, event, turn) => state.hosts[at].decided = Some(Decided { event, turn, at: time }),
             Step::Begin(at) => self.begin(&mut state, at),
             Step::Record(at) => {
@@ -213,9 +225,17 @@ impl Model for Fleet {
                 let stored = |event: usize| state.database.deliveries[event] != Delivery::NotAccepted;
                 (0..state.answered.len()).all(|event| !state.answered[event] || stored(event))
             }),
-            Property::always("an outcome counts once", |_, state: &FleetState| {
+            Property::always("an outcome counts once", |fleet: &Fleet, state: &FleetState| {
                 let ended = |event: usize| state.database.deliveries[event] == Delivery::Ended;
-                (0..state.begun.len()).all(|event| !ended(event) || state.begun[event] >= 2)
+                (0..state.begun.len()).all(|event| !ended(event) || state.begun[event] >= fleet.turns)
+            }),
+            Property::always("what was attempted is not superseded", |_, state| {
+                settling::superseded_is_not_begun(state)
+            }),
+            Property::always("a later delivery stands for a superseded one", |_, state| settling::has_survivors(state)),
+            Property::always("one delivery of a contact settles", |_, state| settling::one_settles(state)),
+            Property::sometimes("a survivor is delivered", |fleet: &Fleet, state| {
+                !fleet.settles || settling::has_delivered_survivor(state)
             }),
             Property::sometimes("a delivery ends", |_, state: &FleetState| {
                 state.database.deliveries.contains(&Delivery::Ended)

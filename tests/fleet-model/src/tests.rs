@@ -12,8 +12,13 @@ const LEASES: Fleet = Fleet {
     crashes_max: 0,
     gives_max: 0,
     disables: false,
+    turns: 2,
+    settles: false,
     mutation: None,
 };
+
+/// Fleet of two hosts that accept an event of one contact each, for a subscription that settles.
+const SETTLING: Fleet = Fleet { events: 2, time_max: 0, turns: 1, settles: true, ..LEASES };
 
 /// Checks every state of a fleet.
 #[track_caller]
@@ -52,6 +57,28 @@ fn a_host_ends_and_comes_back() {
 #[test]
 fn a_subscription_is_disabled() {
     check_sound(Fleet { first_at: 1, disables: true, ..LEASES });
+}
+
+#[test]
+fn a_delivery_is_superseded() {
+    check_sound(SETTLING);
+    check_sound(Fleet { events: 3, ..SETTLING });
+    check_sound(Fleet { events: 3, first_at: 1, ..SETTLING });
+}
+
+#[test]
+fn a_settling_delivery_is_given_away() {
+    check_sound(Fleet { gives_max: 1, ..SETTLING });
+    check_sound(Fleet { gives_max: 2, first_at: 1, ..SETTLING });
+}
+
+#[test]
+fn each_rule_of_settling_is_needed() {
+    check_found(SETTLING, Mutation::TakenUpInMemory, "what was attempted is not superseded");
+    check_found(SETTLING, Mutation::TakenUpSuperseded, "what was attempted is not superseded");
+    check_found(SETTLING, Mutation::SupersededTakenUp, "no attempt of what is over");
+    check_found(SETTLING, Mutation::EarlierSupersedes, "a later delivery stands for a superseded one");
+    check_found(SETTLING, Mutation::AcceptUnlocked, "one delivery of a contact settles");
 }
 
 #[test]
