@@ -21,6 +21,7 @@ use super::queue::{LaneHandle, LaneQueue, NextDelivery};
 use super::task::{self, Answered, AttemptEvent, AttemptStart, PANIC_WAIT_MS, Recorded, Returned};
 use hookloom_model::clock::{self, now_ms};
 use hookloom_model::delivery::{DeliveryId, Reason};
+use hookloom_model::pauses::BY_HOST;
 use hookloom_model::retry;
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use hookloom_store::{Actor, Claim, StateChange, StoreError};
@@ -379,7 +380,7 @@ impl Lane {
         self.bad_configs.insert(id);
         if self.bad_configs.len() >= BAD_CONFIG_MAX {
             self.bad_configs.clear();
-            let reason = format!("bad-config: the plugin said so of {BAD_CONFIG_MAX} events in a row: {message}");
+            let reason = format!("{BY_HOST}the plugin said so of {BAD_CONFIG_MAX} events in a row: {message}");
             self.change(StateChange::Pause { reason, by_host: true }).await;
         }
     }

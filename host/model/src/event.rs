@@ -32,11 +32,13 @@ pub enum Module {
     Deal,
     /// A subscription of this host. Such events are made by the host, for example `Subscription is Disabled`.
     Subscription,
+    /// An incident of the tenant. Such events are made by the host, for example `Incident is Opened`.
+    Incident,
 }
 
 impl Module {
     /// All modules.
-    pub const ALL: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
+    pub const ALL: [Module; 4] = [Module::Contact, Module::Deal, Module::Subscription, Module::Incident];
 
     /// Returns the name of the module.
     pub fn as_str(self) -> &'static str {
@@ -44,7 +46,13 @@ impl Module {
             Module::Contact => "Contact",
             Module::Deal => "Deal",
             Module::Subscription => "Subscription",
+            Module::Incident => "Incident",
         }
+    }
+
+    /// Returns true if the host makes the events of the module.
+    pub fn is_hosts(self) -> bool {
+        matches!(self, Module::Subscription | Module::Incident)
     }
 
     /// Returns the module of a name.
@@ -62,14 +70,25 @@ pub const VENDOR_EVENT_NAMES: [(&str, Module); 4] = [
     ("Opportunity is Updated", Module::Deal),
 ];
 
-/// Event names of the host's own events, which are of the module `Subscription`.
-pub const HOST_EVENT_NAMES: [&str; 2] = [SUBSCRIPTION_DISABLED, SUBSCRIPTION_PAUSED];
+/// Event names of the host's own events, with their modules.
+pub const HOST_EVENT_NAMES: [(&str, Module); 4] = [
+    (SUBSCRIPTION_DISABLED, Module::Subscription),
+    (SUBSCRIPTION_PAUSED, Module::Subscription),
+    (INCIDENT_OPENED, Module::Incident),
+    (INCIDENT_CLOSED, Module::Incident),
+];
 
 /// Name of the event that the host makes when it disables a subscription.
 pub const SUBSCRIPTION_DISABLED: &str = "Subscription is Disabled";
 
 /// Name of the event that the host makes when it pauses a subscription.
 pub const SUBSCRIPTION_PAUSED: &str = "Subscription is Paused";
+
+/// Name of the event that the host makes when an incident opens.
+pub const INCIDENT_OPENED: &str = "Incident is Opened";
+
+/// Name of the event that the host makes when an incident is over.
+pub const INCIDENT_CLOSED: &str = "Incident is Closed";
 
 /// Sample event of each vendor module, from the vendor's guide, for dry runs and tests.
 pub const SAMPLES: [(Module, &str); 2] = [

@@ -59,11 +59,13 @@ pub enum EventTypeError {
         /// True if the name is one of the host's.
         is_hosts: bool,
     },
-    /// The module is `Subscription`.
-    #[error("events of the module Subscription are made by the host only")]
+    /// The module is the host's.
+    #[error("events of the module {} are made by the host only", .module.as_str())]
     Module {
         /// Name of the event type.
         name: String,
+        /// Refused module.
+        module: Module,
     },
     /// The description is too long.
     #[error("a description has at most {DESCRIPTION_BYTES_MAX} bytes")]
@@ -84,7 +86,7 @@ impl EventTypeError {
     pub fn place(&self) -> Option<(&str, Option<&'static str>)> {
         match self {
             EventTypeError::Name { name } | EventTypeError::Taken { name, .. } => Some((name, None)),
-            EventTypeError::Module { name } => Some((name, Some("module"))),
+            EventTypeError::Module { name, .. } => Some((name, Some("module"))),
             EventTypeError::Description { name } => Some((name, Some("description"))),
             EventTypeError::TooMany | EventTypeError::TooLarge => None,
         }
@@ -156,11 +158,11 @@ fn check_one(name: &str, one: &EventType) -> Result<(), EventTypeError> {
     if VENDOR_EVENT_NAMES.iter().any(|(taken, _)| *taken == name) {
         return Err(EventTypeError::Taken { name, is_hosts: false });
     }
-    if HOST_EVENT_NAMES.contains(&&*name) {
+    if HOST_EVENT_NAMES.iter().any(|(taken, _)| *taken == name) {
         return Err(EventTypeError::Taken { name, is_hosts: true });
     }
-    if one.module == Module::Subscription {
-        return Err(EventTypeError::Module { name });
+    if one.module.is_hosts() {
+        return Err(EventTypeError::Module { name, module: one.module });
     }
     if one.description.len() > DESCRIPTION_BYTES_MAX {
         return Err(EventTypeError::Description { name });

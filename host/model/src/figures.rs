@@ -67,6 +67,9 @@ pub struct Figures {
     pub post: Latencies,
     /// Durations of plugin calls.
     pub plugin: Latencies,
+    /// Faults of plugins, by `NAME@SHA256` of the version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<String, u64>,
 }
 
 impl Figures {
@@ -85,6 +88,11 @@ impl Figures {
         plugin_us.into_iter().for_each(|us| self.plugin.add(us));
     }
 
+    /// Counts the fault of a plugin version.
+    pub fn add_fault(&mut self, plugin: &str, sha256: &str) {
+        *self.faults.entry(format!("{plugin}@{sha256}")).or_default() += 1;
+    }
+
     /// Adds other figures.
     pub fn merge(&mut self, other: &Figures) {
         self.delivered += other.delivered;
@@ -92,6 +100,9 @@ impl Figures {
         self.dropped += other.dropped;
         self.post.merge(&other.post);
         self.plugin.merge(&other.plugin);
+        for (version, count) in &other.faults {
+            *self.faults.entry(version.clone()).or_default() += count;
+        }
     }
 
     /// Returns the number of attempts.

@@ -271,6 +271,16 @@ id! {
     SubscriptionId
 }
 
+id! {
+    /// Id of an incident.
+    IncidentId
+}
+
+id! {
+    /// Id of an e-mail about an incident, part of its `Message-ID`.
+    AlertEmailId
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

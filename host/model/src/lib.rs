@@ -11,10 +11,11 @@
 //! # Reading order
 //!
 //! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`filter`], [`settle`], [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with
-//! [`retry`]; and the contents of a request, [`signature`] and [`headers`].
+//! [`retry`]; the contents of a request, [`signature`] and [`headers`]; and [`alerts`].
 
 pub mod access;
 pub mod address;
+pub mod alerts;
 pub mod chain;
 pub mod chance;
 pub mod clock;

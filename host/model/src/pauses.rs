@@ -9,6 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Beginning of the reason of a pause by the host.
+pub const BY_HOST: &str = "bad-config: ";
+
 /// Maximum number of separate pauses.
 const KEPT_MAX: usize = 16;
 

@@ -4,6 +4,7 @@
 //! Does not know how they are stored, and never prints a secret.
 
 use crate::address::Egress;
+use crate::alerts::AlertSettings;
 use crate::chain::Chain;
 use crate::event::Module;
 use crate::event_type::EventTypes;
@@ -35,6 +36,8 @@ pub struct Tenant {
     pub limits_max: BTreeMap<String, u64>,
     /// Address ranges that the tenant may call, within those of the host.
     pub egress: Egress,
+    /// Settings of the tenant's alerts.
+    pub alerts: AlertSettings,
     /// Time of creation, in milliseconds since the epoch.
     pub created_at_ms: i64,
 }

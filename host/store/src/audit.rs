@@ -13,6 +13,7 @@ pub(crate) use states::{AuditState, RolloutAudit, SelectionAudit};
 
 use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken};
+use hookloom_model::alerts::AlertSettings;
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinSettings};
@@ -51,6 +52,10 @@ impl Actor {
 
 /// Action of an entry, with the things that it was done to.
 pub(crate) enum AuditAction<'a> {
+    AlertsUpdate {
+        before: &'a AlertSettings,
+        after: &'a AlertSettings,
+    },
     AdminKeyCreate(&'a ApiKey),
     AdminKeyRevoke(&'a ApiKey),
     BinClear(&'a BinId),
@@ -147,6 +152,7 @@ impl AuditAction<'_> {
     /// Returns the stored text.
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
+            AuditAction::AlertsUpdate { .. } => "alerts.update",
             AuditAction::AdminKeyCreate(_) => "admin-key.create",
             AuditAction::AdminKeyRevoke(_) => "admin-key.revoke",
             AuditAction::BinClear(_) => "bin.clear",
@@ -191,6 +197,7 @@ impl AuditAction<'_> {
     /// Returns the name or id of the changed thing.
     pub(crate) fn subject(&self) -> String {
         match self {
+            AuditAction::AlertsUpdate { .. } => "alerts".to_owned(),
             AuditAction::AdminKeyCreate(key)
             | AuditAction::AdminKeyRevoke(key)
             | AuditAction::KeyCreate(key)
@@ -237,6 +244,9 @@ impl AuditAction<'_> {
     /// Returns the states before and after the action. None: there was none, or it is not recorded.
     pub(crate) fn states(&self) -> [Option<AuditState<'_>>; 2] {
         match self {
+            AuditAction::AlertsUpdate { before, after } => {
+                [*before, *after].map(|settings| Some(AuditState::Alerts(settings)))
+            }
             AuditAction::AdminKeyCreate(key) | AuditAction::KeyCreate(key) => [None, Some(KeyAudit::of(key).into())],
             AuditAction::BinCreate(bin) => [None, Some(AuditState::Bin(&bin.settings))],
             AuditAction::BinUpdate { before, after, .. } => [*before, *after].map(|bin| Some(AuditState::Bin(bin))),

@@ -15,6 +15,7 @@
 //! The conformance suite states the same as tests, which every backend passes.
 
 pub mod access;
+pub mod alerts;
 pub mod changes;
 pub mod deliveries;
 pub mod figures;
@@ -32,6 +33,7 @@ pub mod tenants;
 pub mod upkeep;
 
 use access::{CredentialBackend, SessionBackend};
+use alerts::AlertBackend;
 use changes::ChangeBackend;
 use deliveries::{BacklogBackend, DeliveryBackend, EventBackend, LedgerBackend};
 use figures::FigureBackend;
@@ -60,6 +62,7 @@ macro_rules! backend {
 }
 
 backend! {
+    AlertBackend,
     BacklogBackend,
     BinBackend,
     ChangeBackend,

@@ -58,6 +58,7 @@ macro_rules! conformance {
 }
 
 mod accept;
+mod alerts;
 mod audit;
 mod bins;
 mod catalog_race;

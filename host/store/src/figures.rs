@@ -5,7 +5,7 @@
 use crate::backend::figures::{Cell, SPANS, STEP, SpanFigures};
 use crate::{Store, StoreError};
 use hookloom_model::clock::now_ms;
-use hookloom_model::delivery::Attempt;
+use hookloom_model::delivery::{Attempt, Verdict};
 use hookloom_model::figures::Figures;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use parking_lot::Mutex;
@@ -25,7 +25,11 @@ impl Gathered {
         let cell =
             Cell { tenant: tenant.clone(), minute_s: now_ms() / 60_000 * 60, subscription, plugin: plugins.join("+") };
         let mut cells = self.0.lock();
-        cells.entry(cell).or_default().add(attempt.outcome, attempt.post_us, attempt.plugin_us);
+        let figures = cells.entry(cell).or_default();
+        figures.add(attempt.outcome, attempt.post_us, attempt.plugin_us);
+        for step in attempt.steps.iter().filter(|step| step.verdict == Verdict::Fault) {
+            step.sha256.iter().for_each(|sha256| figures.add_fault(&step.plugin, sha256));
+        }
     }
 
     fn take(&self) -> HashMap<Cell, Figures> {

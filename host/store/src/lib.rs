@@ -19,6 +19,7 @@
 mod accept;
 mod access;
 mod activity;
+mod alerts;
 mod audit;
 pub mod backend;
 mod background;
@@ -83,6 +84,7 @@ mod write_queue;
 pub use activity::{AttemptLoad, AttemptUnderWay};
 pub use audit::Actor;
 pub use backend::access::SESSION_LASTS;
+pub use backend::alerts::{AlertEmail, AlertTerms};
 pub use backend::changes::Change;
 pub use backend::deliveries::{
     DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount, SettledChain,

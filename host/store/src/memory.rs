@@ -12,6 +12,7 @@
 //! fairness between tenants, and no limit of time for a query.
 
 mod access;
+mod alerts;
 mod changes;
 mod deliveries;
 mod faults;

@@ -11,7 +11,7 @@
 //! - [`Ownership::may_begin`] is false after the end of the lease, also if the task that renews it stands still.
 
 use hookloom_model::clock;
-use hookloom_model::subscription::SubscriptionId;
+use hookloom_model::subscription::{SubscriptionId, TenantId};
 use parking_lot::RwLock;
 use std::time::Duration;
 
@@ -113,6 +113,16 @@ impl Ownership {
     /// Returns true if the lane of a subscription runs here.
     pub(crate) fn owns(&self, subscription: SubscriptionId) -> bool {
         self.0.read().shards.has(shard_of(subscription))
+    }
+
+    /// Returns true if this host looks at the alerts of a tenant: it owns the shard that a hash of the tenant's id names.
+    pub(crate) fn owns_tenant(&self, tenant: &TenantId) -> bool {
+        let hash = tenant
+            .0
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let [shard, ..] = hash.to_be_bytes();
+        self.0.read().shards.has(shard)
     }
 
     /// Returns true if an attempt of a subscription that is owned may begin now.

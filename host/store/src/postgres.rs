@@ -14,6 +14,7 @@
 //! - An outage of the server is [`StoreError::Unavailable`]; [`StoreError::Unknown`] says that a commit may have happened.
 
 mod accept;
+mod alerts;
 mod backlog;
 mod begin;
 mod bin_requests;

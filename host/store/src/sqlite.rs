@@ -7,6 +7,7 @@
 //! - Secrets are sealed before they are stored ([`vault`](crate::vault)).
 
 mod accept;
+mod alerts;
 mod backlog;
 mod backup;
 mod batch;

@@ -6,6 +6,7 @@ use crate::usage::{TenantContents, Usage};
 use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::address::Egress;
+use hookloom_model::alerts::AlertSettings;
 use hookloom_model::clock::now_ms;
 use hookloom_model::event_type::EventTypes;
 use hookloom_model::subscription::{Tenant, TenantId};
@@ -18,6 +19,7 @@ impl Store {
         let blank = Tenant {
             id,
             event_types: EventTypes::default(),
+            alerts: AlertSettings::default(),
             limits_max: BTreeMap::new(),
             egress: Egress::default(),
             created_at_ms: now_ms(),

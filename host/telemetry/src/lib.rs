@@ -44,6 +44,8 @@ const FLEET_TAKEOVERS: &str = "hookloom_fleet_takeovers_total";
 const FLEET_LEASE_LEFT_SECONDS: &str = "hookloom_fleet_lease_left_seconds";
 const FLEET_LEASE_RENEWAL_SECONDS: &str = "hookloom_fleet_lease_renewal_seconds";
 
+const INCIDENTS_OPEN: &str = "hookloom_incidents_open";
+
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
 
 /// Counters of one tenant that every event changes. A look-up by labels costs as much as signing a webhook, so each thread keeps
@@ -97,6 +99,13 @@ pub fn accepted(tenant: &TenantId, events: usize) {
 pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
     gauge!(DELIVERIES_PENDING, "tenant" => tenant.to_string()).set(deliveries as f64);
     gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
+}
+
+/// Sets the numbers of open incidents by kind, of the tenants that this host looks at.
+pub fn incidents(open: impl Iterator<Item = (&'static str, u64)>) {
+    for (kind, count) in open {
+        gauge!(INCIDENTS_OPEN, "kind" => kind).set(count as f64);
+    }
 }
 
 /// Sets the numbers of damaged rows, and of damaged tables and indexes.

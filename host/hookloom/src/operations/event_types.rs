@@ -3,9 +3,12 @@
 //! The vendor's and the host's are always there. A tenant has up to 100 of its own, which its managers add, describe and remove.
 
 use super::{Access, Operations, Problem, ToManage, ToRead};
-use crate::event::{Module, SUBSCRIPTION_DISABLED, SUBSCRIPTION_PAUSED, VENDOR_EVENT_NAMES};
+use crate::event::{
+    INCIDENT_CLOSED, INCIDENT_OPENED, Module, SUBSCRIPTION_DISABLED, SUBSCRIPTION_PAUSED, VENDOR_EVENT_NAMES,
+};
 use crate::event_type::EventType;
 use crate::store::{EventTypesChange, NameCount, TenantChange};
+use hookloom_model::alerts::event_schema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -130,7 +133,7 @@ fn built_in() -> impl Iterator<Item = EventTypeBody> {
     let vendors = VENDOR_EVENT_NAMES.into_iter().map(|(name, module)| {
         let what = match module {
             Module::Contact => "contact",
-            Module::Deal | Module::Subscription => "deal",
+            Module::Deal | Module::Subscription | Module::Incident => "deal",
         };
         let done = if name.ends_with("Created") { "was created" } else { "was changed" };
         EventTypeBody::new(name, module, &format!("A {what} {done} in Agile CRM."), EventOrigin::AgileCrm)
@@ -145,7 +148,15 @@ fn built_in() -> impl Iterator<Item = EventTypeBody> {
     let hosts = hosts
         .into_iter()
         .map(|(name, description)| EventTypeBody::new(name, Module::Subscription, description, EventOrigin::Host));
-    vendors.chain(hosts)
+    let incidents = [
+        (INCIDENT_OPENED, "Something is wrong with a webhook, a plugin, the share or the intake."),
+        (INCIDENT_CLOSED, "What an incident told is over."),
+    ];
+    let incidents = incidents.into_iter().map(|(name, description)| {
+        let body = EventTypeBody::new(name, Module::Incident, description, EventOrigin::Host);
+        EventTypeBody { schema: event_schema().as_object().cloned(), ..body }
+    });
+    vendors.chain(hosts).chain(incidents)
 }
 
 #[cfg(test)]
@@ -155,7 +166,7 @@ mod tests {
     #[test]
     fn built_in_types_say_what_happened() {
         let all: Vec<(String, String)> = built_in().map(|one| (one.name, one.description)).collect();
-        assert_eq!(all.len(), 6);
+        assert_eq!(all.len(), 8);
         assert_eq!(all[3], ("Opportunity is Updated".to_owned(), "A deal was changed in Agile CRM.".to_owned()));
     }
 }

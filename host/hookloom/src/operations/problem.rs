@@ -244,6 +244,7 @@ impl From<PluginError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Module;
 
     #[track_caller]
     fn check(all: &str, error: &EventTypeError, expected: &str) {
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_fault_of_an_event_type_has_its_position() {
-        let module = EventTypeError::Module { name: "a/b~c".to_owned() };
+        let module = EventTypeError::Module { name: "a/b~c".to_owned(), module: Module::Subscription };
         check("", &module, "/module");
         check("/event_types", &module, "/event_types/a~1b~0c/module");
         let taken = EventTypeError::Taken { name: "x".to_owned(), is_hosts: true };

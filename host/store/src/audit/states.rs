@@ -9,6 +9,7 @@
 use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken, Scope};
 use hookloom_model::address::Egress;
+use hookloom_model::alerts::AlertSettings;
 use hookloom_model::chain::Chain;
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::DeliveryState;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum AuditState<'a> {
+    Alerts(&'a AlertSettings),
     Bin(&'a BinSettings),
     Contents(&'a TenantContents),
     Key(KeyAudit<'a>),
@@ -101,7 +103,7 @@ pub(crate) struct TenantAudit<'a> {
 
 impl<'a> TenantAudit<'a> {
     pub(super) fn of(tenant: &'a Tenant) -> Self {
-        let Tenant { id, event_types, limits_max, egress, created_at_ms } = tenant;
+        let Tenant { id, event_types, limits_max, egress, alerts: _, created_at_ms } = tenant;
         TenantAudit { id, event_types, limits_max, egress, created_at_ms: *created_at_ms }
     }
 }

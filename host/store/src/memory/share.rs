@@ -163,7 +163,11 @@ fn bytes_of(tables: &MemoryTables, tenant: &TenantId, kind: UsageKind) -> u64 {
         UsageKind::Access => access_bytes(tables, tenant),
         UsageKind::Statistics => {
             let figures = tables.figures.keys().filter(|(owner, ..)| owner == tenant);
-            figures.map(|(.., plugin)| 96 + 64 + plugin.len()).sum()
+            let incidents = tables.incidents.iter().filter(|((owner, _), _)| owner == tenant);
+            let emails = tables.alert_emails.iter().filter(|((owner, _), _)| owner == tenant);
+            figures.map(|(.., plugin)| 96 + 64 + plugin.len()).sum::<usize>()
+                + incidents.map(|(_, one)| 384 + one.subject.len() + one.name.len() + one.reason.len()).sum::<usize>()
+                + emails.map(|(_, row)| 384 + row.email.title.len() + row.email.next_step.len()).sum::<usize>()
         }
     };
     bytes as u64

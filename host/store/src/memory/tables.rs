@@ -1,5 +1,6 @@
 //! MemoryTables of the backend in memory.
 
+use super::alerts::EmailRow;
 use super::fleet_tables::FleetTables;
 use super::sorted_table::SortedTable;
 use crate::backend::access::CredentialHash;
@@ -13,10 +14,11 @@ use crate::catalog::Catalog;
 use crate::settling::Settling;
 use bytes::Bytes;
 use hookloom_model::access::{ApiKey, IntakeToken, Session};
+use hookloom_model::alerts::Incident;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState, Reason};
 use hookloom_model::event::{Event, EventId};
 use hookloom_model::figures::Figures;
-use hookloom_model::ids::BinId;
+use hookloom_model::ids::{AlertEmailId, BinId, IncidentId};
 use hookloom_model::inspector::{Bin, BinRequest};
 use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
@@ -54,6 +56,8 @@ pub(super) struct MemoryTables {
     pub(super) bins: SortedTable<BinId, StoredBin>,
     pub(super) bin_requests: SortedTable<(BinId, Uuid), BinRequest>,
     pub(super) rejected: SortedTable<(TenantId, Uuid), RejectedRequest>,
+    pub(super) incidents: SortedTable<(TenantId, IncidentId), Incident>,
+    pub(super) alert_emails: SortedTable<(TenantId, AlertEmailId), EmailRow>,
     pub(super) fleet: FleetTables,
     /// Subscriptions with deliveries that the transaction under way has changed for an operator.
     pub(super) changed_lanes: Vec<SubscriptionId>,

@@ -281,7 +281,7 @@ pub(super) struct WrittenEvent {
 }
 
 impl WrittenEvent {
-    fn accepted(&self) -> Accepted {
+    pub(super) fn accepted(&self) -> Accepted {
         Accepted { event: self.event.id, deliveries: self.deliveries }
     }
 }

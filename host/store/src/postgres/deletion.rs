@@ -52,7 +52,7 @@ const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> Ten
 }
 
 /// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
-const ROWS: [TenantRows; 21] = [
+const ROWS: [TenantRows; 23] = [
     rows_of("attempts", "delivery, number", 128),
     part_of("state = 0", rows_of("deliveries", "id", 128)),
     part_of("state > 0", rows_of("deliveries", "id", 128)),
@@ -65,6 +65,8 @@ const ROWS: [TenantRows; 21] = [
     rows_of("bins", "id", 32),
     rows_of("figures", "span_s, at_s, subscription, plugin", 128),
     rows_of("changes", "id", 32),
+    rows_of("incidents", "id", 32),
+    rows_of("alert_emails", "id", 32),
     rows_of("subscriptions", "id", 32),
     rows_of("quarantine", "sha256", 128),
     rows_of("rollouts", "name", 128),

@@ -111,6 +111,7 @@ CREATE TABLE tenants (
   limits_max        text NOT NULL,                -- JSON: maxima for plugin calls, such as {"cpu_ms": 20}
   egress            text NOT NULL,                -- JSON: {"deny": ["203.0.113.0/24"], "only": []}
   created_at_ms     int8 NOT NULL,
+  alerts            text NOT NULL DEFAULT '{}',   -- JSON: recipients, thresholds, quiet hours
   deleting_since_ms int8                          -- null: the tenant is not being deleted
 );
 
@@ -397,6 +398,28 @@ CREATE TABLE rejected_requests (
 );
 
 -- Request inspectors.
+-- Something of a tenant that is or was wrong, and what was told of it.
+CREATE TABLE incidents (
+  tenant  text COLLATE "C" NOT NULL,
+  id      uuid NOT NULL,                          -- version 7: sorts by time
+  kind    text NOT NULL,
+  subject text NOT NULL,
+  live    int2 NOT NULL,                          -- 1: it is open, or still to be told to be over
+  record  text NOT NULL,                          -- JSON
+  PRIMARY KEY (tenant, id)
+);
+CREATE UNIQUE INDEX incidents_live ON incidents (tenant, kind, subject) WHERE live = 1;
+
+-- E-mails that tell incidents.
+CREATE TABLE alert_emails (
+  tenant    text COLLATE "C" NOT NULL,
+  id        uuid NOT NULL,                        -- version 7: sorts by time
+  due_at_ms int8,                                 -- null: it was sent, or given up
+  record    text NOT NULL,                        -- JSON
+  PRIMARY KEY (tenant, id)
+);
+CREATE INDEX alert_emails_due ON alert_emails (due_at_ms) WHERE due_at_ms IS NOT NULL;
+
 CREATE TABLE bins (
   id            text COLLATE "C" PRIMARY KEY,     -- what the receiving URL holds: cannot be guessed
   tenant        text COLLATE "C" NOT NULL,

@@ -66,7 +66,7 @@ fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
 
 /// Returns these tenants, or all, without those that are being deleted.
 pub(super) async fn load(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<Tenant>, StoreError> {
-    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms FROM tenants
+    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms, alerts FROM tenants
                WHERE deleting_since_ms IS NULL AND ($1::text[] IS NULL OR id = ANY ($1))";
     connection.query(sql, &[&ids]).await?.iter().map(tenant_row).collect()
 }
@@ -78,5 +78,6 @@ fn tenant_row(row: &Row) -> Result<Tenant, StoreError> {
         limits_max: serde_json::from_str(row.try_get(2)?)?,
         egress: serde_json::from_str(row.try_get(3)?)?,
         created_at_ms: row.try_get(4)?,
+        alerts: serde_json::from_str(row.try_get(5)?)?,
     })
 }

@@ -28,7 +28,7 @@ const STEP_ROWS: u64 = 512;
 const DISCARDED: usize = 64;
 
 /// Statements that delete some rows of a tenant (?1). Rows that identify the tenant of other rows come after them.
-const STATEMENTS: [&str; 20] = [
+const STATEMENTS: [&str; 22] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE tenant = ?1 LIMIT 8)",
@@ -39,6 +39,8 @@ const STATEMENTS: [&str; 20] = [
     "DELETE FROM figures WHERE tenant = ?1 AND (span_s, at_s, subscription, plugin) IN
      (SELECT span_s, at_s, subscription, plugin FROM figures WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM changes WHERE tenant = ?1 AND id IN (SELECT id FROM changes WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM incidents WHERE tenant = ?1 AND id IN (SELECT id FROM incidents WHERE tenant = ?1 LIMIT 16)",
+    "DELETE FROM alert_emails WHERE tenant = ?1 AND id IN (SELECT id FROM alert_emails WHERE tenant = ?1 LIMIT 16)",
     "DELETE FROM subscriptions WHERE tenant = ?1 AND id IN (SELECT id FROM subscriptions WHERE tenant = ?1 LIMIT 16)",
     "DELETE FROM quarantine WHERE tenant = ?1 AND sha256 IN (SELECT sha256 FROM quarantine WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM rollouts WHERE tenant = ?1 AND name IN (SELECT name FROM rollouts WHERE tenant = ?1 LIMIT 64)",

@@ -37,9 +37,11 @@ pub(crate) const JOURNALED: [(&str, &[&str]); 10] = [
 ];
 
 /// Tables that are as large as the settings, or whose rows come and go. They are copied whole, so that entries have no key.
-const WHOLE: [&str; 15] = [
+const WHOLE: [&str; 17] = [
+    "alert_emails",
     "bins",
     "fan_outs",
+    "incidents",
     "intake_tokens",
     "keys",
     "ledgers",

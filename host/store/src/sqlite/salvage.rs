@@ -30,7 +30,7 @@ const JSON: [(&str, &[&str]); 11] = [
     ("keys", &["scopes"]),
     ("rollouts", &["earlier"]),
     ("subscriptions", &["settings", "pauses"]),
-    ("tenants", &["event_types", "limits_max", "egress"]),
+    ("tenants", &["alerts", "event_types", "limits_max", "egress"]),
 ];
 
 /// Columns that hold ids of 16 bytes.

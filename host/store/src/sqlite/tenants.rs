@@ -59,7 +59,7 @@ fn texts(tenant: &Tenant) -> Result<[String; 3], StoreError> {
 }
 
 pub(super) fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
-    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms FROM tenants WHERE deleting_since_ms IS NULL";
+    let sql = "SELECT id, event_types, limits_max, egress, created_at_ms, alerts FROM tenants WHERE deleting_since_ms IS NULL";
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut tenants = Vec::new();
@@ -70,6 +70,7 @@ pub(super) fn load(connection: &Connection) -> Result<Vec<Tenant>, StoreError> {
             limits_max: serde_json::from_str(&row.get::<_, String>(2)?)?,
             egress: serde_json::from_str(&row.get::<_, String>(3)?)?,
             created_at_ms: row.get(4)?,
+            alerts: serde_json::from_str(&row.get::<_, String>(5)?)?,
         });
     }
     Ok(tenants)

@@ -104,7 +104,7 @@ pub(crate) fn selection_faults(
 }
 
 fn module_of(operations: &Operations, tenant: &TenantId, name: &str) -> Option<Module> {
-    let of_host = HOST_EVENT_NAMES.contains(&name).then_some(Module::Subscription);
+    let of_host = HOST_EVENT_NAMES.iter().find(|(of_host, _)| *of_host == name).map(|(_, module)| *module);
     of_host.or_else(|| operations.store.catalog().module_of(tenant, name))
 }
 
@@ -113,7 +113,6 @@ pub(crate) fn event_names(operations: &Operations, tenant: &TenantId) -> Vec<(St
     let tenant = operations.store.catalog().tenant(tenant);
     let extra = tenant.iter().flat_map(|tenant| tenant.event_types.iter());
     let extra = extra.map(|(name, one)| (name.to_owned(), one.module));
-    let of_host = HOST_EVENT_NAMES.map(|name| (name, Module::Subscription));
-    let fixed = VENDOR_EVENT_NAMES.into_iter().chain(of_host).map(|(name, module)| (name.to_owned(), module));
+    let fixed = VENDOR_EVENT_NAMES.into_iter().chain(HOST_EVENT_NAMES).map(|(name, module)| (name.to_owned(), module));
     fixed.chain(extra).collect()
 }

@@ -49,6 +49,8 @@ impl DeletionBackend for Memory {
             delete_plugins(tables, tenant);
             delete_bins(tables, tenant);
             delete_where(&mut tables.subscriptions, |_, row| row.subscription.tenant == *tenant);
+            delete_where(&mut tables.incidents, |(owner, _), _| owner == tenant);
+            delete_where(&mut tables.alert_emails, |(owner, _), _| owner == tenant);
             delete_where(&mut tables.figures, |(owner, ..), _| owner == tenant);
             delete_where(&mut tables.changes, |(owner, _), _| owner.as_ref() == Some(tenant));
             tables.tenants.remove_mut(tenant);

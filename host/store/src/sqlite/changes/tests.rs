@@ -6,6 +6,7 @@ use crate::audit::{Actor, AuditAction, RolloutAudit, SelectionAudit};
 use crate::usage::TenantContents;
 use hookloom_model::access::{ApiKey, IntakeToken, KEY_PREFIX, TOKEN_PREFIX, credential_hash, new_credential};
 use hookloom_model::address::Egress;
+use hookloom_model::alerts::AlertSettings;
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::event_type::EventTypes;
 use hookloom_model::ids::BinId;
@@ -19,8 +20,9 @@ use uuid::Uuid;
 use world::AuditedStore;
 
 /// Every action, in an order in which each is possible after those before it. True: its entry is in the host's log.
-const ACTIONS: [(&str, bool); 37] = [
+const ACTIONS: [(&str, bool); 38] = [
     ("tenant.create", true),
+    ("alerts.update", false),
     ("tenant.update", true),
     ("admin-key.create", true),
     ("admin-key.revoke", true),
@@ -178,6 +180,7 @@ fn no_entry_has_a_secret() {
     let tenant = Tenant {
         id: TenantId("t".into()),
         event_types: EventTypes::default(),
+        alerts: AlertSettings::default(),
         limits_max: BTreeMap::new(),
         egress: Egress::default(),
         created_at_ms: 0,
@@ -201,6 +204,7 @@ fn no_entry_has_a_secret() {
     actions.extend(of_subscriptions(&samples.subscription));
     actions.extend(of_bins(&bin));
     actions.extend(of_plugins());
+    actions.push(AuditAction::AlertsUpdate { before: &tenant.alerts, after: &tenant.alerts });
     actions.push(AuditAction::TenantCreate(&tenant));
     actions.push(AuditAction::TenantUpdate { before: &tenant, after: &tenant });
     actions.push(AuditAction::TenantDelete(&contents));

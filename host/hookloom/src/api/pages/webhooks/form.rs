@@ -49,7 +49,7 @@ const FIELDS_IN_ORDER: [&str; 8] =
     ["notify_url", "modules", "events", "filter", "settle", "description", "plugin", "config"];
 
 /// Modules of the boxes: those of the vendor's form, and the host's.
-const MODULES: [Module; 3] = [Module::Contact, Module::Deal, Module::Subscription];
+const MODULES: [Module; 4] = Module::ALL;
 
 impl WebhookForm {
     pub(super) async fn blank(state: &ApiState, tenant: &TenantId) -> Result<Self, PageError> {

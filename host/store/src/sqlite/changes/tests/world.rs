@@ -161,7 +161,9 @@ impl AuditedStore {
     /// Makes the change of this name.
     pub(super) async fn take(&self, action: &str) -> Result<(), StoreError> {
         match action.split_once('.').map(|(kind, _)| kind) {
-            Some("tenant" | "admin-key" | "key" | "session" | "sign-in-link") => self.change_access(action).await,
+            Some("alerts" | "tenant" | "admin-key" | "key" | "session" | "sign-in-link") => {
+                self.change_access(action).await
+            }
             Some("intake-token") => self.change_token(action).await,
             Some("subscription") => self.change_subscription(action).await,
             Some("plugin") => self.change_plugin(action).await,
@@ -175,6 +177,10 @@ impl AuditedStore {
         let admin = store.catalog().keys(None).remove(0);
         let keys = store.catalog().keys(Some(&tenant()));
         match action {
+            "alerts.update" => {
+                let settings = serde_json::from_value(json!({"recipients": ["a@example.com"]})).expect("settings");
+                store.put_alert_settings(actor, tenant(), settings).await.map(drop)
+            }
             "tenant.create" => {
                 store.create_tenant(actor, TenantId("u".into()), TenantChange::default()).await.map(drop)
             }

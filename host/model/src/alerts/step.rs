@@ -1,0 +1,112 @@
+//! Step of a tenant's incidents: which ones open, close and are told now.
+//!
+//! # Guarantees
+//! - Called again with its own result and the same arguments, it changes nothing.
+
+use super::incident::Incident;
+use super::reading::{Finding, Judgement};
+use super::settings::AlertSettings;
+use crate::ids::IncidentId;
+
+/// Reason why an incident closes whose subject is judged no longer.
+const GONE: &str = "it does not exist any more, is not in use, or alerts of this kind were turned off";
+
+/// Message about an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Message {
+    /// It has opened.
+    Opened,
+    /// It is over.
+    Closed,
+}
+
+/// Changed incident, and what is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The incident after the change.
+    pub incident: Incident,
+    /// Message to send. None: it changes only, because of quiet hours for example.
+    pub message: Option<Message>,
+}
+
+/// Returns the incidents of a tenant that change, as new rows or instead of those with the same id. `live` are those that are open or
+/// still to be told to be over.
+pub fn step(live: &[Incident], judgements: &[Judgement], settings: &AlertSettings, now_ms: i64) -> Vec<Told> {
+    let mut changed = Vec::new();
+    for incident in live {
+        let judgement = judgements.iter().find(|one| one.kind == incident.kind && one.subject == incident.subject);
+        let next = told(advance(incident.clone(), judgement, now_ms), settings, now_ms);
+        if next.incident != *incident {
+            changed.push(next);
+        }
+    }
+    for judgement in judgements {
+        let is_live = live.iter().any(|one| one.kind == judgement.kind && one.subject == judgement.subject);
+        if !is_live && let Some(new) = opened(judgement, now_ms) {
+            changed.push(told(new, settings, now_ms));
+        }
+    }
+    changed
+}
+
+/// Returns the incident that a judgement opens.
+fn opened(judgement: &Judgement, now_ms: i64) -> Option<Incident> {
+    let Finding::Bad { severity, reason, figures } = &judgement.finding else { return None };
+    Some(Incident {
+        id: IncidentId::new(),
+        kind: judgement.kind,
+        subject: judgement.subject.clone(),
+        name: judgement.name.clone(),
+        severity: *severity,
+        reason: reason.clone(),
+        figures: figures.clone(),
+        opened_at_ms: now_ms,
+        told_at_ms: None,
+        opened_event: None,
+        closed_at_ms: None,
+        closed_reason: None,
+        over_told_at_ms: None,
+        closed_event: None,
+    })
+}
+
+/// Returns a live incident after a judgement of its subject. One that is over and not told so opens again.
+fn advance(mut incident: Incident, judgement: Option<&Judgement>, now_ms: i64) -> Incident {
+    match (judgement.map(|one| &one.finding), incident.is_open()) {
+        (Some(Finding::Bad { severity, .. }), is_open) => {
+            incident.severity = incident.severity.max(*severity);
+            if !is_open {
+                incident.closed_at_ms = None;
+                incident.closed_reason = None;
+            }
+        }
+        (Some(Finding::Good(reason)), true) => close(&mut incident, reason, now_ms),
+        (None, true) => close(&mut incident, GONE, now_ms),
+        (Some(Finding::Unclear), _) | (Some(Finding::Good(_)) | None, false) => {}
+    }
+    incident
+}
+
+fn close(incident: &mut Incident, reason: &str, now_ms: i64) {
+    incident.closed_at_ms = Some(now_ms);
+    incident.closed_reason = Some(reason.to_owned());
+}
+
+/// Marks an incident as told, if there is something to tell and the hour is not quiet.
+fn told(mut incident: Incident, settings: &AlertSettings, now_ms: i64) -> Told {
+    let message = match (incident.is_open(), incident.told_at_ms) {
+        (true, None) => Some(Message::Opened),
+        (false, Some(_)) if incident.over_told_at_ms.is_none() => Some(Message::Closed),
+        _ => None,
+    };
+    let message = message.filter(|_| !settings.is_quiet(incident.severity, now_ms));
+    match message {
+        Some(Message::Opened) => incident.told_at_ms = Some(now_ms),
+        Some(Message::Closed) => incident.over_told_at_ms = Some(now_ms),
+        None => {}
+    }
+    Told { incident, message }
+}
+
+#[cfg(test)]
+mod tests;
