@@ -5,6 +5,7 @@
 mod browser;
 mod front;
 mod host;
+mod mail_server;
 mod names;
 mod newcomer;
 mod nginx_receiver;
@@ -22,6 +23,7 @@ mod visitor;
 pub(crate) use browser::{Browser, Role};
 pub(crate) use front::{Front, ProxyProgram, block_of, free_port};
 pub(crate) use host::{ADMIN_KEY, Host, HostBuilder, Reply, exchange};
+pub(crate) use mail_server::{MailReply, MailServer};
 pub(crate) use names::NameServer;
 pub(crate) use newcomer::Newcomer;
 pub(crate) use nginx_receiver::NginxReceiver;

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time from outside of the host")]
 
 mod access;
+mod alerts;
 mod author;
 mod bad_input;
 mod bins;

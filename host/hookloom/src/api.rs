@@ -6,6 +6,7 @@
 //! in [`problem`].
 
 mod access;
+mod alerts;
 mod audit;
 mod bins;
 mod body;
@@ -188,6 +189,9 @@ fn tenant_surface() -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(tenants::usage))
         .routes(routes!(tenants::deletion))
         .routes(routes!(library::list))
+        .routes(routes!(alerts::get, alerts::put))
+        .routes(routes!(alerts::test))
+        .routes(routes!(alerts::list))
         .routes(routes!(event_types::list))
         .routes(routes!(event_types::get, event_types::put, event_types::delete))
 }

@@ -9,11 +9,12 @@ use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::traces::{Traces, TracesError};
 use crate::deliver::{AttemptLimits, DeliveryLimits, Dispatcher, LaneBoard, QUEUE_BYTES};
+use crate::mail::{MailError, Mailer};
 use crate::operations::{Operations, sign_in_path};
 use crate::plugin::watch::FolderWatch;
 use crate::plugin::{self, CompileLimits, PluginConfig, PluginError, Plugins};
 use crate::store::{
-    Actor, FolderLock, MASTER_KEY, SQLITE_FILE, Store, StoreError, StoreEvent, StoreLimits, TenantChange,
+    Actor, AlertTerms, FolderLock, MASTER_KEY, SQLITE_FILE, Store, StoreError, StoreEvent, StoreLimits, TenantChange,
 };
 use crate::subscription::TenantId;
 use crate::telemetry::Telemetry;
@@ -54,6 +55,9 @@ pub enum AppError {
     /// The exporter of traces could not be started.
     #[error(transparent)]
     Traces(#[from] TracesError),
+    /// The mail server cannot be used.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// The address could not be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -118,13 +122,18 @@ impl App {
         let socket = bind(&mut config)?;
         let address = config.listen;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
+        let mailer = Mailer::new(&config)?;
         let traces = Traces::start(&config.otlp_endpoint)?;
         let OpenStore { store, events, folder } = open_store(&config).await?;
         prepare(&store, admin_key).await?;
         let plugins = Plugins::start(plugin_config, store.clone()).await?;
         let listener = socket.listen(BACKLOG).map_err(|source| AppError::Listen { address, source })?;
         let watch = watch_folder(&config, &plugins)?;
-        let background = background(&store, &telemetry, Duration::from_secs(config.retention_s));
+        let terms = AlertTerms { link_base: config.link_base(), emails: mailer.is_some() };
+        let mut background = background(&store, &telemetry, Duration::from_secs(config.retention_s), terms);
+        if let Some(mailer) = mailer {
+            background.spawn(mailer.run(store.clone()));
+        }
         let lanes = LaneBoard::default();
         let limits = delivery_limits(&config);
         let plugins_too = plugins.clone();
@@ -223,7 +232,7 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
 }
 
 /// Starts the background tasks, which run until the host stops.
-fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) -> JoinSet<()> {
+fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration, terms: AlertTerms) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let pruning = store.clone();
     tasks.spawn(async move { pruning.run_retention(retention).await });
@@ -241,6 +250,8 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration) ->
     tasks.spawn(async move { clock.watch_clock().await });
     let statistics = store.clone();
     tasks.spawn(async move { statistics.flush_statistics().await });
+    let alerts = store.clone();
+    tasks.spawn(async move { alerts.run_alerts(terms).await });
     tasks.spawn(telemetry.clone().keep_up());
     tasks
 }

@@ -3,6 +3,7 @@
 //! Results are printed on stdout, everything else on stderr, with `--json` both as JSON; in colour only on a terminal. Each
 //! subcommand has a separate file.
 
+mod alerts;
 mod backup;
 mod check;
 mod client;
@@ -58,6 +59,8 @@ enum Command {
     Health(health::HealthArgs),
     /// List the hosts that share the database of a running host, with their shards and load, or move a shard.
     Fleet(fleet::FleetArgs),
+    /// List the incidents of a tenant, and change or test its alerts.
+    Alerts(alerts::AlertsArgs),
     /// Create a link that signs its first user in to the admin pages of a running host.
     SignInLink(sign_in::SignInLinkArgs),
     /// Copy the store of a host, which may be running, into a folder from which a host can start.
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Receive(args) => block_on(receive::receive(args)),
         Command::Health(args) => block_on(health::health(args)),
         Command::Fleet(args) => block_on(fleet::fleet(args)),
+        Command::Alerts(args) => block_on(alerts::alerts(args)),
         Command::SignInLink(args) => block_on(sign_in::link(args)),
         Command::Backup(args) => backup::backup(args),
         Command::Check(args) => check::check(&args),

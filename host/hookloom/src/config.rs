@@ -74,6 +74,12 @@ pub struct Config {
     pub https_only: bool,
     /// Name servers, as `address:port`. Empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// URL of the mail server for alerts, such as `smtps://user@mail.example.com` or `smtp://mail.example.com:587?tls=required`, without a password. Empty: no e-mails.
+    pub smtp_url: String,
+    /// File with the password for the mail server. Empty: none.
+    pub smtp_password_file: PathBuf,
+    /// Sender of e-mails, such as `alerts@example.com`.
+    pub mail_from: String,
     /// OTLP/HTTP endpoint of a trace collector, such as `http://127.0.0.1:4318`. Empty: no traces.
     pub otlp_endpoint: String,
     /// Maximum number of open connections.
@@ -167,6 +173,9 @@ impl Default for Config {
             egress_ports_allow: Vec::new(),
             https_only: false,
             name_servers: Vec::new(),
+            smtp_url: String::new(),
+            smtp_password_file: PathBuf::new(),
+            mail_from: String::new(),
             otlp_endpoint: String::new(),
             connections_max: 1_024,
             head_timeout_s: 10,
@@ -227,6 +236,11 @@ impl Config {
             https_only: self.https_only,
             listen: Some(self.listen),
         }
+    }
+
+    /// Returns true if the host sends e-mails.
+    pub fn has_mail_server(&self) -> bool {
+        !self.smtp_url.is_empty()
     }
 
     /// Returns true if browsers reach the host by TLS.

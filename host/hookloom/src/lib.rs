@@ -33,6 +33,9 @@ pub mod cli;
 // The only module that uses all others.
 pub mod app;
 
+// E-mails, out of the store.
+pub mod mail;
+
 // Both ends of the path of an event.
 pub mod api;
 pub mod operations;

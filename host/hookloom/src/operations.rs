@@ -9,6 +9,7 @@
 //! The command line is a client of REST. Names of methods are the operation ids of the OpenAPI document.
 
 mod access;
+mod alerts;
 mod bins;
 mod changes;
 mod config_check;
@@ -40,6 +41,7 @@ mod text_or_base64;
 mod up_to;
 
 pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
+pub(crate) use alerts::{AlertTestBody, AlertsBody, IncidentBody};
 pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, ReplayBody, ReplayTo, checked_search};
 pub(crate) use changes::ChangePage;
 pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};

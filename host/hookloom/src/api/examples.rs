@@ -64,6 +64,10 @@ pub(super) fn body(operation: &str) -> Option<Value> {
             "module": "Deal", "description": "A support ticket was opened.",
             "schema": {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}},
         }),
+        "put_alerts" => json!({
+            "webhook_failing": {"failed_percent": 30}, "intake_silent": {"after_hours": 12},
+            "quiet_hours": {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"},
+        }),
         "update_tenant" => json!({"limits_max": {"cpu_ms": 20}}),
         "create_key" => json!({"scopes": ["send"], "label": "billing service"}),
         "create_admin_key" => json!({"label": "on-call"}),

@@ -2,6 +2,7 @@
 
 use super::{Config, ConfigError};
 use crate::limits::Limits;
+use url::Url;
 
 /// First segments of the host's paths. A path prefix must not begin with one of them.
 const HOST_SEGMENTS: [&str; 15] = [
@@ -31,6 +32,19 @@ fn public_url_fault(config: &Config) -> Option<String> {
     Some(format!("public_url is {url}, and /{first} is a path of the host itself; choose another path prefix"))
 }
 
+/// Returns the faults of the settings of the mail server.
+fn mail_faults(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    if config.has_mail_server() && config.mail_from.is_empty() {
+        faults.push("smtp_url is set, and mail_from is empty; write the sender, such as alerts@example.com".to_owned());
+    }
+    if Url::parse(&config.smtp_url).is_ok_and(|url| url.password().is_some()) {
+        // The URL is printed by hookloom config.
+        faults.push("smtp_url holds a password; write it into a file, and the path into smtp_password_file".to_owned());
+    }
+    faults
+}
+
 /// Checks the rules between settings.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
@@ -41,6 +55,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         ));
     }
     faults.extend(public_url_fault(config));
+    faults.extend(mail_faults(config));
     if let Err(fault) = Limits::HOST_MAX.lowered(&config.plugin_limits_max) {
         faults.push(format!("plugin_limits_max: {fault}"));
     }

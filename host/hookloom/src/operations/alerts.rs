@@ -1,0 +1,171 @@
+//! Alerts: settings of a tenant, its incidents, and a test of what tells them.
+
+use super::{Access, Operations, Problem, ToManage, ToRead, fault};
+use crate::ids::AlertEmailId;
+use crate::store::AlertEmail;
+use crate::url_path::UrlPath;
+use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, words};
+use hookloom_model::clock::now_ms;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Maximum number of incidents of an answer: all that are kept.
+const INCIDENTS_MAX: usize = 1_000;
+
+/// Maximum number of e-mails that are shown with the incidents.
+const EMAILS_MAX: usize = 2_500;
+
+/// Settings of a tenant's alerts.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AlertsBody {
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(crate) settings: AlertSettings,
+    /// True if the host has a mail server. Otherwise there are no recipients, and incidents are told to webhooks only.
+    pub(crate) email: bool,
+}
+
+/// State of an e-mail.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EmailState {
+    /// It has not been sent.
+    Pending,
+    /// The mail server has accepted it.
+    Sent,
+    /// The mail server has refused it, or has failed for a day.
+    GivenUp,
+}
+
+/// E-mail to a recipient.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AlertEmailBody {
+    /// Id of the e-mail, part of its `Message-ID`.
+    #[schema(value_type = uuid::Uuid)]
+    id: AlertEmailId,
+    /// E-mail address.
+    #[schema(value_type = String)]
+    recipient: EmailAddress,
+    /// Subject of the e-mail.
+    title: String,
+    /// State of the e-mail.
+    state: EmailState,
+    /// Number of attempts.
+    attempts: u32,
+    /// Time at which the mail server accepted it, in milliseconds since the epoch.
+    sent_at_ms: Option<i64>,
+    /// Error of the last attempt.
+    error: Option<String>,
+}
+
+impl From<AlertEmail> for AlertEmailBody {
+    fn from(email: AlertEmail) -> Self {
+        let state = match (email.sent_at_ms, email.given_up) {
+            (Some(_), _) => EmailState::Sent,
+            (None, true) => EmailState::GivenUp,
+            (None, false) => EmailState::Pending,
+        };
+        AlertEmailBody {
+            id: email.id,
+            recipient: email.recipient,
+            title: email.title,
+            state,
+            attempts: email.attempts,
+            sent_at_ms: email.sent_at_ms,
+            error: email.error,
+        }
+    }
+}
+
+/// Incident with its texts, and with the e-mails that tell it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct IncidentBody {
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(crate) incident: Incident,
+    /// Line that says what is wrong, or over.
+    pub(crate) title: String,
+    /// Sentences that say what to do.
+    pub(crate) next_step: &'static str,
+    /// Path of the page that shows the subject.
+    pub(crate) page: String,
+    /// E-mails that tell it.
+    pub(crate) emails: Vec<AlertEmailBody>,
+}
+
+/// Messages that test the alerts of a tenant.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AlertTestBody {
+    /// E-mails that were written, one to each recipient.
+    pub(crate) emails: Vec<AlertEmailBody>,
+}
+
+impl Operations {
+    /// Returns the settings of a tenant's alerts.
+    pub(crate) fn get_alerts(&self, access: &Access<ToRead>) -> Result<AlertsBody, Problem> {
+        let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+        Ok(AlertsBody { settings: tenant.alerts.clone(), email: self.config.has_mail_server() })
+    }
+
+    /// Replaces the settings of a tenant's alerts.
+    pub(crate) async fn put_alerts(
+        &self,
+        access: &Access<ToManage>,
+        settings: AlertSettings,
+    ) -> Result<AlertsBody, Problem> {
+        let mut faults: Vec<_> = settings.faults().into_iter().map(|one| fault(&one.pointer, one.detail)).collect();
+        if !settings.recipients.is_empty() && !self.config.has_mail_server() {
+            faults.push(fault("/recipients", "the host has no mail server: its operator sets smtp_url and mail_from"));
+        }
+        if !faults.is_empty() {
+            return Err(Problem::fields(faults));
+        }
+        let tenant = self.store.put_alert_settings(access.actor(), access.tenant.clone(), settings).await?;
+        Ok(AlertsBody { settings: tenant.alerts.clone(), email: self.config.has_mail_server() })
+    }
+
+    /// Lists the incidents of a tenant, newest first: those that are open, and the last 500.
+    pub(crate) async fn list_incidents(&self, access: &Access<ToRead>) -> Result<Vec<IncidentBody>, Problem> {
+        let incidents = self.store.incidents(access.tenant.clone(), INCIDENTS_MAX).await?;
+        let emails = self.store.alert_emails(access.tenant.clone(), EMAILS_MAX).await?;
+        let body = |incident: Incident| {
+            let message = if incident.is_open() { Message::Opened } else { Message::Closed };
+            let words = words(&access.tenant, &incident, message);
+            let of_it = emails.iter().filter(|one| one.incident == Some(incident.id));
+            IncidentBody {
+                emails: of_it.cloned().map(AlertEmailBody::from).collect(),
+                title: words.title,
+                next_step: words.next_step,
+                page: words.page.to_string(),
+                incident,
+            }
+        };
+        Ok(incidents.into_iter().map(body).collect())
+    }
+
+    /// Writes an e-mail to each recipient of the tenant.
+    pub(crate) async fn test_alerts(&self, access: &Access<ToManage>) -> Result<AlertTestBody, Problem> {
+        let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+        let recipients = &tenant.alerts.recipients;
+        if recipients.is_empty() {
+            return Err(Problem::conflict("the alerts of this tenant have no recipients"));
+        }
+        let link = self.config.link_base().link(&UrlPath::pages_of(&access.tenant));
+        let email = |recipient: &EmailAddress| AlertEmail {
+            id: AlertEmailId::new(),
+            incident: None,
+            recipient: recipient.clone(),
+            title: "Test of the alerts".to_owned(),
+            next_step: "Nothing is to be done: somebody tries whether alerts arrive.".to_owned(),
+            link: link.clone(),
+            created_at_ms: now_ms(),
+            attempts: 0,
+            sent_at_ms: None,
+            given_up: false,
+            error: None,
+        };
+        let emails: Vec<AlertEmail> = recipients.iter().map(email).collect();
+        self.store.put_alert_emails(access.tenant.clone(), emails.clone()).await?;
+        Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect() })
+    }
+}
