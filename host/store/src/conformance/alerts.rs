@@ -88,6 +88,8 @@ async fn an_incident_is_told_once_and_once_when_it_is_over(store: &mut TestStore
         assert!(incident.told_at_ms.is_some() && incident.opened_event.is_some(), "{incident:?}");
         store.pass(60_000);
     }
+    // A host writes them every five seconds.
+    store.flush_figures().await.expect("written");
     store.reopen().await;
     assert_eq!(look(store).await.len(), 1, "it is durable");
     assert_eq!(emails(store).await.len(), 2);

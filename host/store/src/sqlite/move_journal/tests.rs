@@ -53,7 +53,7 @@ fn each_change_has_an_entry_and_a_later_journal_has_none_of_the_earlier() {
     let [one, other] = ["t 01 7", "t 02 8"].map(str::to_owned);
     let expected = [(0, 1, one.clone()), (0, 1, other.clone()), (0, 0, one.clone()), (0, -1, one), (0, -1, other)];
     // A table that is copied whole.
-    let expected = [&expected[..], &[(14, 1, String::new())]].concat();
+    let expected = [&expected[..], &[(16, 1, String::new())]].concat();
     assert_eq!(entries(&connection), expected);
     assert_ne!(begin(&connection).expect("another journal"), first);
     assert_eq!(entries(&connection), []);
