@@ -5,8 +5,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// More than the interval of the looks.
-const LOOK: Duration = Duration::from_secs(31);
+/// Longer than the pause between two evaluations.
+const EVALUATION: Duration = Duration::from_secs(31);
 
 fn mailing(server: &MailServer) -> HostBuilder {
     let url = format!("smtp_url={}", server.url());
@@ -29,7 +29,7 @@ async fn attempt(host: &Host, count: usize) {
 /// Turns the clock until the newest incident is as wanted, and returns all.
 async fn incidents_when(host: &Host, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     until("the incident", async || {
-        host.pass(LOOK).await;
+        host.pass(EVALUATION).await;
         let all = host.get("./incidents").await;
         all[0].is_object().then(|| wanted(&all[0])).filter(|is| *is)?;
         all.as_array().cloned()
@@ -38,7 +38,7 @@ async fn incidents_when(host: &Host, wanted: impl Fn(&Value) -> bool) -> Vec<Val
 }
 
 #[tokio::test]
-async fn a_failing_webhook_is_told_once_and_once_when_it_is_over() {
+async fn a_failing_webhook_has_one_message_and_one_when_it_is_over() {
     let server = MailServer::start(&[]).await;
     let host = mailing(&server).start().await;
     set(&host, json!({"recipients": ["ops@example.com"]})).await;
@@ -60,10 +60,13 @@ async fn a_failing_webhook_is_told_once_and_once_when_it_is_over() {
         "{}",
         mail.data
     );
-    let told = watcher.expect(1).await.remove(0);
-    let told: Value = serde_json::from_str(text(&told, "body")).unwrap();
-    assert_eq!((text(&told, "eventName"), text(&told["eventData"], "kind")), ("Incident is Opened", "webhook-failing"));
-    // The receiver recovers. More looks tell nothing more.
+    let received = watcher.expect(1).await.remove(0);
+    let received: Value = serde_json::from_str(text(&received, "body")).unwrap();
+    assert_eq!(
+        (text(&received, "eventName"), text(&received["eventData"], "kind")),
+        ("Incident is Opened", "webhook-failing")
+    );
+    // The receiver recovers. More evaluations send no more.
     until("an attempt that succeeds", async || {
         host.pass(Duration::from_secs(200)).await;
         let sent = host.send(event("Contact is Created", 9)).await;
@@ -75,7 +78,7 @@ async fn a_failing_webhook_is_told_once_and_once_when_it_is_over() {
     assert!(mails[1].header("Subject").contains("no longer fails"), "{}", mails[1].data);
     until("both events", async || (watcher.received().len() == 2).then_some(())).await;
     for _ in 0..4 {
-        host.pass(LOOK).await;
+        host.pass(EVALUATION).await;
     }
     let after = host.get("./incidents").await;
     assert_eq!(after.as_array().map(Vec::len), Some(all.len()), "{after}");

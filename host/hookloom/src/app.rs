@@ -129,11 +129,7 @@ impl App {
         let plugins = Plugins::start(plugin_config, store.clone()).await?;
         let listener = socket.listen(BACKLOG).map_err(|source| AppError::Listen { address, source })?;
         let watch = watch_folder(&config, &plugins)?;
-        let terms = AlertTerms { link_base: config.link_base(), emails: mailer.is_some() };
-        let mut background = background(&store, &telemetry, Duration::from_secs(config.retention_s), terms);
-        if let Some(mailer) = mailer {
-            background.spawn(mailer.run(store.clone()));
-        }
+        let background = background(&store, &telemetry, &config, mailer);
         let lanes = LaneBoard::default();
         let limits = delivery_limits(&config);
         let plugins_too = plugins.clone();
@@ -141,7 +137,6 @@ impl App {
         let dispatcher =
             Dispatcher::start(store.clone(), plugins_too, clients.clone(), events, lanes_too, traces.clone(), limits);
         let grace = Duration::from_secs(config.stop_grace_s);
-        let shares = Arc::new(Shares::new(&config));
         let settings = config.clone();
         let link_base = config.link_base();
         let operations = Arc::new(Operations {
@@ -156,7 +151,7 @@ impl App {
             operations,
             telemetry,
             traces,
-            shares,
+            shares: Arc::new(Shares::new(&settings)),
             sign_ins: SignInThrottle::default(),
             notes: api::Notes::default(),
             proven: tokio::sync::Mutex::default(),
@@ -232,8 +227,9 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
 }
 
 /// Starts the background tasks, which run until the host stops.
-fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration, terms: AlertTerms) -> JoinSet<()> {
+fn background(store: &Arc<Store>, telemetry: &Telemetry, config: &Config, mailer: Option<Mailer>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    let retention = Duration::from_secs(config.retention_s);
     let pruning = store.clone();
     tasks.spawn(async move { pruning.run_retention(retention).await });
     let deletions = store.clone();
@@ -251,7 +247,11 @@ fn background(store: &Arc<Store>, telemetry: &Telemetry, retention: Duration, te
     let statistics = store.clone();
     tasks.spawn(async move { statistics.flush_statistics().await });
     let alerts = store.clone();
+    let terms = AlertTerms { link_base: config.link_base(), emails: mailer.is_some() };
     tasks.spawn(async move { alerts.run_alerts(terms).await });
+    if let Some(mailer) = mailer {
+        tasks.spawn(mailer.run(store.clone()));
+    }
     tasks.spawn(telemetry.clone().keep_up());
     tasks
 }

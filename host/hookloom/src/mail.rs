@@ -49,11 +49,11 @@ const GIVEN_UP_AFTER_MS: i64 = 86_400_000;
 pub enum MailError {
     /// The URL is not that of a mail server.
     #[error(
-        "smtp_url is no URL of a mail server, such as smtps://user@mail.example.com or smtp://mail.example.com:587?tls=required"
+        "smtp_url is not the URL of a mail server, such as smtps://user@mail.example.com or smtp://mail.example.com:587?tls=required"
     )]
     Url(#[source] lettre::transport::smtp::Error),
     /// The sender is not an address.
-    #[error("mail_from is {from:?}, which is no address such as alerts@example.com")]
+    #[error("mail_from is {from:?}, which is not an e-mail address such as alerts@example.com")]
     From {
         /// The setting.
         from: String,
@@ -75,7 +75,7 @@ pub enum MailError {
 enum TryError {
     #[error("the e-mail cannot be written")]
     Message(#[from] lettre::error::Error),
-    #[error("the recipient is no address")]
+    #[error("the recipient is not an e-mail address")]
     Recipient(#[from] lettre::address::AddressError),
     #[error("the mail server did not accept it")]
     Server(#[from] lettre::transport::smtp::Error),

@@ -1,39 +1,35 @@
-//! Alerts: the look at the figures of each tenant, and what follows from it.
+//! Evaluation of the alerts of each tenant: from figures to incidents and their messages.
 //!
 //! # Guarantees
-//! - An incident is told in the transaction that changes it ([`backend::alerts`](crate::backend::alerts)).
-//! - Each tenant is looked at by one host: the owner of the shard that a hash of its id names.
+//! - The messages about an incident are written in the transaction that changes it ([`backend::alerts`](crate::backend::alerts)).
+//! - Each tenant is evaluated by one host: the owner of the shard that a hash of its id names.
 //!
 //! # Cost
-//! A look reads figures of 15 minutes, usage and live incidents of each tenant, and its plugins and newest event only if a rule needs them.
+//! An evaluation reads figures of 15 minutes, usage and live incidents of each tenant, and its plugins and newest event only if a rule needs them.
 //! It writes only if an incident changes.
+
+mod readings;
 
 use crate::backend::alerts::{AlertEmail, AlertTerms, IncidentRequest, IncidentWrite};
 use crate::backend::subscriptions::StateAnswer;
 use crate::background::wait;
 use crate::new_event::NewEvent;
-use crate::{Actor, EventFilter, SpanFigures, Store, StoreError};
+use crate::{Actor, Store, StoreError};
 use bytes::Bytes;
 use delegate::delegate;
 use hookloom_model::alerts::{
-    AlertSettings, Incident, IncidentKind, IntakeReading, Judgement, Message, PluginReading, RECENT_S, Rate, Reading,
-    ShareReading, WINDOW_S, WebhookReading, payload, step, words,
+    AlertSettings, EmailAddress, Incident, IncidentKind, Judgement, Message, message_text, payload, step,
 };
 use hookloom_model::clock::now_ms;
-use hookloom_model::event::Module;
-use hookloom_model::figures::Figures;
+use hookloom_model::event::{EventId, Module};
 use hookloom_model::ids::AlertEmailId;
-use hookloom_model::pauses;
-use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, Tenant, TenantId};
-use std::collections::{BTreeMap, BTreeSet};
+use hookloom_model::subscription::{SubscriptionId, Tenant, TenantId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Interval of the looks.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
-
-/// Number of the newest events among which the newest one of a sender is found: the host's own are few.
-const NEWEST_EVENTS: usize = 50;
+/// Pause between two evaluations of a tenant.
+const EVALUATION_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Store {
     delegate! {
@@ -58,16 +54,16 @@ impl Store {
         }
     }
 
-    /// Looks at each tenant of this host every [`LOOK_EVERY`], until the store stops.
+    /// Evaluates the alerts of each tenant of this host every [`EVALUATION_INTERVAL`], until the store stops.
     pub async fn run_alerts(&self, terms: AlertTerms) {
         loop {
-            wait(LOOK_EVERY).await;
+            wait(EVALUATION_INTERVAL).await;
             let mut open: BTreeMap<IncidentKind, u64> = IncidentKind::ALL.map(|kind| (kind, 0)).into();
             for tenant in self.catalog().tenants() {
                 if !self.state.claims.ownership.owns_tenant(&tenant.id) {
                     continue;
                 }
-                match self.look(&tenant, &terms).await {
+                match self.evaluate_alerts(&tenant, &terms).await {
                     Ok(live) => live.iter().filter(|one| one.is_open()).for_each(|one| {
                         *open.entry(one.kind).or_default() += 1;
                     }),
@@ -85,8 +81,12 @@ impl Store {
         }
     }
 
-    /// Looks at a tenant once, and returns the incidents that are live then.
-    pub(crate) async fn look(&self, tenant: &Tenant, terms: &AlertTerms) -> Result<Vec<Incident>, StoreError> {
+    /// Evaluates the alerts of a tenant once, and returns the incidents that are live then.
+    pub(crate) async fn evaluate_alerts(
+        &self,
+        tenant: &Tenant,
+        terms: &AlertTerms,
+    ) -> Result<Vec<Incident>, StoreError> {
         let id = &tenant.id;
         let live = self.backend.live_incidents(id.clone()).await?;
         let judgements = self.judgements(tenant, &live).await?;
@@ -115,99 +115,8 @@ impl Store {
 
     async fn judgements(&self, tenant: &Tenant, live: &[Incident]) -> Result<Vec<Judgement>, StoreError> {
         let now_ms = now_ms();
-        let readings = self.readings(tenant, live, now_ms / 1_000).await?;
+        let readings = self.alert_readings(tenant, live, now_ms / 1_000).await?;
         Ok(readings.iter().flat_map(|one| one.judge(&tenant.alerts, now_ms)).collect())
-    }
-
-    async fn readings(&self, tenant: &Tenant, live: &[Incident], now_s: i64) -> Result<Vec<Reading>, StoreError> {
-        let id = &tenant.id;
-        let spans = self.figures(id.clone(), now_s - WINDOW_S).await?;
-        let subscriptions = self.catalog().subscriptions(id);
-        let mut readings: Vec<Reading> =
-            subscriptions.iter().map(|one| Reading::Webhook(webhook(one, &spans, now_s))).collect();
-        let has_live_plugin = live.iter().any(|one| one.kind == IncidentKind::PluginFaulting);
-        if has_live_plugin || subscriptions.iter().any(|one| !one.settings.plugin.0.is_empty()) {
-            let plugins = self.plugins_of(id, &subscriptions, &spans).await?;
-            readings.extend(plugins.into_iter().map(Reading::Plugin));
-        }
-        let usage = self.backend.usage(id.clone()).await?;
-        readings.push(Reading::Share(ShareReading {
-            events: usage.events,
-            events_max: usage.events_max,
-            bytes: usage.bytes,
-            bytes_max: usage.bytes_max,
-        }));
-        if tenant.alerts.intake_silent.after_hours.is_some() {
-            let filter = EventFilter { limit: NEWEST_EVENTS, ..EventFilter::default() };
-            let events = self.backend.events(id.clone(), filter).await?;
-            let newest = events.iter().find(|one| !one.module.is_hosts());
-            readings.push(Reading::Intake(IntakeReading { last_event_at_ms: newest.map(|one| one.received_at_ms) }));
-        }
-        Ok(readings)
-    }
-
-    /// Returns the figures of the versions that are active, pinned, or have faulted.
-    async fn plugins_of(
-        &self,
-        tenant: &TenantId,
-        subscriptions: &[Arc<Subscription>],
-        spans: &[SpanFigures],
-    ) -> Result<Vec<PluginReading>, StoreError> {
-        let stored = self.backend.tenant_plugins(tenant.clone()).await?;
-        let mut used: BTreeSet<(String, String)> =
-            stored.active.iter().map(|one| (one.name.clone(), one.sha256.clone())).collect();
-        let steps = subscriptions.iter().flat_map(|one| &one.settings.plugin.0);
-        let pinned = steps.filter_map(|one| Some((one.plugin.to_string(), one.pin.as_ref()?.to_string())));
-        used.extend(pinned);
-        let faulted = spans.iter().flat_map(|one| one.figures.faults.keys());
-        used.extend(
-            faulted.filter_map(|subject| {
-                subject.split_once('@').map(|(name, sha256)| (name.to_owned(), sha256.to_owned()))
-            }),
-        );
-        let reading = |(name, sha256): (String, String)| {
-            let subject = PluginReading::subject(&name, &sha256);
-            let of_plugin = spans.iter().filter(|one| one.plugin.split('+').any(|plugin| plugin == name));
-            let quarantined = stored.quarantined.iter().find(|one| one.sha256 == sha256);
-            PluginReading {
-                faults: spans.iter().filter_map(|one| one.figures.faults.get(&subject)).sum(),
-                judged: of_plugin.map(|one| one.figures.delivered + one.figures.dropped).sum(),
-                quarantined: quarantined.map(|one| one.reason.clone()),
-                name,
-                sha256,
-            }
-        };
-        Ok(used.into_iter().map(reading).collect())
-    }
-}
-
-fn webhook(subscription: &Subscription, spans: &[SpanFigures], now_s: i64) -> WebhookReading {
-    let rate = |from_s: i64| {
-        let of_it = spans.iter().filter(|one| one.subscription == subscription.id && one.at_s >= from_s);
-        let mut sum = Figures::default();
-        of_it.for_each(|one| sum.merge(&one.figures));
-        Rate { succeeded: sum.delivered + sum.dropped, failed: sum.failed }
-    };
-    let settings = &subscription.settings;
-    let name = if settings.description.is_empty() {
-        settings.url().host_str().unwrap_or_default().to_owned()
-    } else {
-        settings.description.clone()
-    };
-    let reason = subscription.state_reason.clone().unwrap_or_default();
-    let is_stopped = match subscription.state {
-        SubscriptionState::Active => false,
-        SubscriptionState::Disabled => true,
-        SubscriptionState::Paused => reason.starts_with(pauses::BY_HOST),
-    };
-    WebhookReading {
-        id: subscription.id,
-        name,
-        state: subscription.state,
-        stopped_because: is_stopped.then_some(reason),
-        failing_since_ms: subscription.failing_since_ms,
-        window: rate(now_s - WINDOW_S),
-        recent: rate(now_s - RECENT_S),
     }
 }
 
@@ -220,20 +129,20 @@ impl IncidentRequest {
 }
 
 impl IncidentWrite {
-    /// Returns the host event that tells the incident.
+    /// Returns the host event of the message.
     pub(crate) fn event(&self, request: &IncidentRequest) -> Option<NewEvent> {
         let message = self.message?;
-        let words = words(&request.tenant, &self.incident, message);
-        let link = request.terms.link_base.link(&words.page);
+        let text = message_text(&request.tenant, &self.incident, message);
+        let link = request.terms.link_base.link(&text.page);
         Some(NewEvent {
             name: message.event_name().to_owned(),
             module: Module::Incident,
             entity_id: Some(self.incident.id.to_string()),
-            payload: Bytes::from(payload(&self.incident, message, &words, &link).to_string()),
+            payload: Bytes::from(payload(&self.incident, message, &text, &link).to_string()),
         })
     }
 
-    /// Returns the subscription that is not told, because the incident is about it.
+    /// Returns the subscription that gets no message, because the incident is about it.
     pub(crate) fn except(&self) -> Option<SubscriptionId> {
         match self.incident.kind {
             IncidentKind::WebhookFailing | IncidentKind::WebhookStopped => {
@@ -244,7 +153,7 @@ impl IncidentWrite {
     }
 
     /// Notes the host event that was accepted.
-    pub(crate) fn note_event(&mut self, event: hookloom_model::event::EventId) {
+    pub(crate) fn note_event(&mut self, event: EventId) {
         match self.message {
             Some(Message::Opened) => self.incident.opened_event = Some(event),
             Some(Message::Closed) => self.incident.closed_event = Some(event),
@@ -252,17 +161,17 @@ impl IncidentWrite {
         }
     }
 
-    /// Returns the e-mails that tell the incident.
+    /// Returns the e-mails of the message, one to each recipient.
     pub(crate) fn emails(&self, request: &IncidentRequest) -> Vec<AlertEmail> {
         let Some(message) = self.message.filter(|_| request.terms.emails) else { return Vec::new() };
-        let words = words(&request.tenant, &self.incident, message);
-        let email = |recipient: &hookloom_model::alerts::EmailAddress| AlertEmail {
+        let text = message_text(&request.tenant, &self.incident, message);
+        let email = |recipient: &EmailAddress| AlertEmail {
             id: AlertEmailId::new(),
             incident: Some(self.incident.id),
             recipient: recipient.clone(),
-            title: words.title.clone(),
-            next_step: words.next_step.to_owned(),
-            link: request.terms.link_base.link(&words.page),
+            title: text.title.clone(),
+            next_step: text.next_step.to_owned(),
+            link: request.terms.link_base.link(&text.page),
             created_at_ms: request.now_ms,
             attempts: 0,
             sent_at_ms: None,

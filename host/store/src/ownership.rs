@@ -115,7 +115,7 @@ impl Ownership {
         self.0.read().shards.has(shard_of(subscription))
     }
 
-    /// Returns true if this host looks at the alerts of a tenant: it owns the shard that a hash of the tenant's id names.
+    /// Returns true if this host evaluates the alerts of a tenant: it owns the shard that a hash of the tenant's id names.
     pub(crate) fn owns_tenant(&self, tenant: &TenantId) -> bool {
         let hash = tenant
             .0

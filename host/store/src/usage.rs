@@ -28,7 +28,7 @@ pub enum UsageKind {
     Changes,
     /// Keys, intake tokens, sessions, and the tenant's own settings.
     Access,
-    /// Statistics of the overview, and incidents with the e-mails that tell them.
+    /// Statistics of the overview, and incidents with their e-mails.
     Statistics,
 }
 

@@ -101,7 +101,7 @@ pub fn pending(tenant: &TenantId, deliveries: u64, oldest_s: f64) {
     gauge!(OLDEST_PENDING_SECONDS, "tenant" => tenant.to_string()).set(oldest_s);
 }
 
-/// Sets the numbers of open incidents by kind, of the tenants that this host looks at.
+/// Sets the numbers of open incidents by kind, of the tenants that this host evaluates.
 pub fn incidents(open: impl Iterator<Item = (&'static str, u64)>) {
     for (kind, count) in open {
         gauge!(INCIDENTS_OPEN, "kind" => kind).set(count as f64);

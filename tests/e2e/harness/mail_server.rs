@@ -54,7 +54,8 @@ impl MailServer {
             taken: Arc::default(),
             replies: Arc::new(Mutex::new(replies.iter().copied().collect())),
         };
-        let (taken, replies) = (server.taken.clone(), server.replies.clone());
+        let taken = server.taken.clone();
+        let replies = server.replies.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let reply = replies.lock().unwrap().pop_front().unwrap_or(MailReply::Accept);

@@ -24,7 +24,7 @@ pub(super) struct AlertsArgs {
 struct TenantArgs {
     #[command(flatten)]
     admin: AdminArgs,
-    /// Tenant.
+    /// Tenant of the alerts.
     #[arg(long, default_value = "default")]
     tenant: TenantId,
     /// Print JSON.

@@ -1,10 +1,10 @@
-//! Alerts: settings of a tenant, its incidents, and a test of what tells them.
+//! Alerts: settings of a tenant, its incidents, and a test of its messages.
 
 use super::{Access, Operations, Problem, ToManage, ToRead, fault};
 use crate::ids::AlertEmailId;
 use crate::store::AlertEmail;
 use crate::url_path::UrlPath;
-use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, words};
+use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, message_text};
 use hookloom_model::clock::now_ms;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,7 +21,7 @@ pub(crate) struct AlertsBody {
     #[serde(flatten)]
     #[schema(inline)]
     pub(crate) settings: AlertSettings,
-    /// True if the host has a mail server. Otherwise there are no recipients, and incidents are told to webhooks only.
+    /// True if the host has a mail server. Otherwise there are no recipients, and webhooks only get messages.
     pub(crate) email: bool,
 }
 
@@ -77,7 +77,7 @@ impl From<AlertEmail> for AlertEmailBody {
     }
 }
 
-/// Incident with its texts, and with the e-mails that tell it.
+/// Incident with its texts, and with its e-mails.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct IncidentBody {
     #[serde(flatten)]
@@ -89,7 +89,7 @@ pub(crate) struct IncidentBody {
     pub(crate) next_step: &'static str,
     /// Path of the page that shows the subject.
     pub(crate) page: String,
-    /// E-mails that tell it.
+    /// E-mails about it.
     pub(crate) emails: Vec<AlertEmailBody>,
 }
 
@@ -130,13 +130,13 @@ impl Operations {
         let emails = self.store.alert_emails(access.tenant.clone(), EMAILS_MAX).await?;
         let body = |incident: Incident| {
             let message = if incident.is_open() { Message::Opened } else { Message::Closed };
-            let words = words(&access.tenant, &incident, message);
+            let text = message_text(&access.tenant, &incident, message);
             let of_it = emails.iter().filter(|one| one.incident == Some(incident.id));
             IncidentBody {
                 emails: of_it.cloned().map(AlertEmailBody::from).collect(),
-                title: words.title,
-                next_step: words.next_step,
-                page: words.page.to_string(),
+                title: text.title,
+                next_step: text.next_step,
+                page: text.page.to_string(),
                 incident,
             }
         };

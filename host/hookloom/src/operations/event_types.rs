@@ -150,7 +150,7 @@ fn built_in() -> impl Iterator<Item = EventTypeBody> {
         .map(|(name, description)| EventTypeBody::new(name, Module::Subscription, description, EventOrigin::Host));
     let incidents = [
         (INCIDENT_OPENED, "Something is wrong with a webhook, a plugin, the share or the intake."),
-        (INCIDENT_CLOSED, "What an incident told is over."),
+        (INCIDENT_CLOSED, "An incident is over."),
     ];
     let incidents = incidents.into_iter().map(|(name, description)| {
         let body = EventTypeBody::new(name, Module::Incident, description, EventOrigin::Host);

@@ -59,17 +59,20 @@ fn is_address(text: &str) -> bool {
 
 /// Returns true for atoms that are separated by dots (RFC 5322, section 3.2.3).
 fn is_dot_atom(text: &str) -> bool {
-    let is_atext = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte);
     text.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
 
+fn is_atext(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+}
+
 fn is_domain(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let edges = [label.bytes().next(), label.bytes().next_back()];
-        let inside = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        (1..=63).contains(&label.len()) && inside && !edges.contains(&Some(b'-'))
-    };
     text.split('.').all(is_label)
+}
+
+fn is_label(text: &str) -> bool {
+    let is_inside = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (1..=63).contains(&text.len()) && is_inside && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Incident: something of a tenant that is or was wrong, and what was told of it.
+//! Incident: something of a tenant that is or was wrong, and the messages about it.
 //!
 //! Plain data, stored as JSON.
 
@@ -100,18 +100,19 @@ pub struct Incident {
     pub figures: BTreeMap<String, i64>,
     /// Time at which it opened, in milliseconds since the epoch.
     pub opened_at_ms: i64,
-    /// Time at which it was told. Null: it has not been told, because of quiet hours.
-    pub told_at_ms: Option<i64>,
-    /// Host event that told it.
+    /// Time at which the opening message was sent. Null: there is none, because of quiet hours.
+    pub opened_notified_at_ms: Option<i64>,
+    /// Host event of the opening message.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub opened_event: Option<EventId>,
     /// Time at which it closed, in milliseconds since the epoch. Null: it is open.
     pub closed_at_ms: Option<i64>,
     /// Sentence with the reason why it closed.
     pub closed_reason: Option<String>,
-    /// Time at which it was told to be over. Null: it has not been told, because it is open, was never told, or of quiet hours.
-    pub over_told_at_ms: Option<i64>,
-    /// Host event that told that it is over.
+    /// Time at which the closing message was sent. Null: there is none, because the incident is open, had no opening message, or because of quiet
+    /// hours.
+    pub closed_notified_at_ms: Option<i64>,
+    /// Host event of the closing message.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<uuid::Uuid>))]
     pub closed_event: Option<EventId>,
 }
@@ -122,8 +123,8 @@ impl Incident {
         self.closed_at_ms.is_none()
     }
 
-    /// Returns true if it is open, or over and still to be told so.
+    /// Returns true if it is open, or over with an opening message but no closing message yet.
     pub fn is_live(&self) -> bool {
-        self.is_open() || (self.told_at_ms.is_some() && self.over_told_at_ms.is_none())
+        self.is_open() || (self.opened_notified_at_ms.is_some() && self.closed_notified_at_ms.is_none())
     }
 }

@@ -1,4 +1,4 @@
-//! Quiet hours: a part of each day, in a time zone, in which nothing is told.
+//! Quiet hours: a part of each day, in a time zone, in which no message is sent.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -50,7 +50,7 @@ impl fmt::Display for TimeOfDay {
     }
 }
 
-/// Part of each day in which nothing is told.
+/// Part of each day in which no message is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -64,7 +64,7 @@ pub struct QuietHours {
     /// IANA time zone, such as `Europe/Berlin`.
     #[serde(default = "utc")]
     pub time_zone: String,
-    /// Tells critical incidents at once.
+    /// Sends messages about critical incidents at once.
     #[serde(default = "yes")]
     pub except_critical: bool,
 }
@@ -85,7 +85,8 @@ impl QuietHours {
         let Ok(now) = Timestamp::from_millisecond(now_ms) else { return false };
         let time = now.to_zoned_datetime(zone).time();
         let minutes = u16::from(time.hour().unsigned_abs()) * 60 + u16::from(time.minute().unsigned_abs());
-        let (from, to) = (self.from.minutes, self.to.minutes);
+        let from = self.from.minutes;
+        let to = self.to.minutes;
         if from <= to { (from..to).contains(&minutes) } else { minutes >= from || minutes < to }
     }
 
@@ -99,8 +100,11 @@ impl QuietHours {
 mod tests {
     use super::*;
 
+    fn time(text: &str) -> TimeOfDay {
+        TimeOfDay::parse(text).expect("a time")
+    }
+
     fn quiet(from: &str, to: &str, zone: &str) -> QuietHours {
-        let time = |text: &str| TimeOfDay::parse(text).expect("a time");
         QuietHours { from: time(from), to: time(to), time_zone: zone.to_owned(), except_critical: true }
     }
 

@@ -8,7 +8,6 @@ use super::incident::{IncidentKind, Severity};
 use super::settings::AlertSettings;
 use crate::ids::SubscriptionId;
 use crate::plural::counted;
-use crate::subscription::SubscriptionState;
 use std::collections::BTreeMap;
 
 /// Span of the figures by which a subject is bad, in seconds.
@@ -35,6 +34,19 @@ pub struct Rate {
     pub failed: u64,
 }
 
+/// State of a webhook, with the reason of the host for a stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebhookState {
+    /// It is active.
+    Active,
+    /// An operator has paused it.
+    PausedByOperator,
+    /// The host has paused it.
+    PausedByHost(String),
+    /// The host has disabled it.
+    Disabled(String),
+}
+
 /// Figures of a webhook.
 #[derive(Clone, Debug)]
 pub struct WebhookReading {
@@ -43,9 +55,7 @@ pub struct WebhookReading {
     /// Description, or the host of the Notify URL.
     pub name: String,
     /// State of the webhook.
-    pub state: SubscriptionState,
-    /// Reason of the host for a pause or a disabling. None: it is active, or an operator has paused it.
-    pub stopped_because: Option<String>,
+    pub state: WebhookState,
     /// Time since which the receiver fails, in milliseconds since the epoch.
     pub failing_since_ms: Option<i64>,
     /// Attempts of the last [`WINDOW_S`].
@@ -165,7 +175,7 @@ impl WebhookReading {
             let reason = format!("{} in {} minutes succeeded", share_of(succeeded, succeeded + failed), RECENT_S / 60);
             return Finding::Good(reason);
         }
-        if self.state != SubscriptionState::Active {
+        if self.state != WebhookState::Active {
             return Finding::Unclear;
         }
         let Rate { succeeded, failed } = self.window;
@@ -189,19 +199,13 @@ impl WebhookReading {
     }
 
     fn stopped(&self) -> Finding {
-        match (&self.stopped_because, self.state) {
-            (Some(because), state) => {
-                let done = if state == SubscriptionState::Paused { "paused" } else { "disabled" };
-                let figures = figures(&[("failed", self.window.failed)]);
-                Finding::Bad {
-                    severity: Severity::Critical,
-                    reason: format!("the host has {done} it: {because}"),
-                    figures,
-                }
-            }
-            (None, SubscriptionState::Active) => Finding::Good("it is active again".to_owned()),
-            (None, _) => Finding::Good("an operator has paused it".to_owned()),
-        }
+        let reason = match &self.state {
+            WebhookState::Active => return Finding::Good("it is active again".to_owned()),
+            WebhookState::PausedByOperator => return Finding::Good("an operator has paused it".to_owned()),
+            WebhookState::PausedByHost(reason) => format!("the host has paused it: {reason}"),
+            WebhookState::Disabled(reason) => format!("the host has disabled it: {reason}"),
+        };
+        Finding::Bad { severity: Severity::Critical, reason, figures: figures(&[("failed", self.window.failed)]) }
     }
 }
 

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertSettings {
-    /// E-mail addresses to which each incident is told: up to 10.
+    /// E-mail addresses that get the messages: up to 10.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub recipients: Vec<EmailAddress>,
     /// Incidents `webhook-failing`.
@@ -24,7 +24,7 @@ pub struct AlertSettings {
     pub share_filling: ShareFilling,
     /// Incidents `intake-silent`.
     pub intake_silent: IntakeSilent,
-    /// Part of each day in which nothing is told. Absent: incidents are told at once.
+    /// Part of each day in which no message is sent. Absent: messages are sent at once.
     pub quiet_hours: Option<QuietHours>,
 }
 
@@ -153,14 +153,14 @@ impl AlertSettings {
                 let zone = &quiet.time_zone;
                 faults.push(fault(
                     "/quiet_hours/time_zone",
-                    format!("{zone:?} is no IANA time zone such as Europe/Berlin"),
+                    format!("{zone:?} is not an IANA time zone such as Europe/Berlin"),
                 ));
             }
         }
         faults
     }
 
-    /// Returns true if an incident of this severity is not told at a time, in milliseconds since the epoch.
+    /// Returns true if no message about an incident of this severity is sent at a time, in milliseconds since the epoch.
     pub fn is_quiet(&self, severity: Severity, now_ms: i64) -> bool {
         let Some(quiet) = &self.quiet_hours else { return false };
         !(quiet.except_critical && severity == Severity::Critical) && quiet.contain(now_ms)

@@ -1,4 +1,4 @@
-//! Step of a tenant's incidents: which ones open, close and are told now.
+//! Step of a tenant's incidents: which ones open and close, and the messages about them.
 //!
 //! # Guarantees
 //! - Called again with its own result and the same arguments, it changes nothing.
@@ -7,6 +7,7 @@ use super::incident::Incident;
 use super::reading::{Finding, Judgement};
 use super::settings::AlertSettings;
 use crate::ids::IncidentId;
+use std::collections::{HashMap, HashSet};
 
 /// Reason why an incident closes whose subject is judged no longer.
 const GONE: &str = "it does not exist any more, is not in use, or alerts of this kind were turned off";
@@ -20,9 +21,9 @@ pub enum Message {
     Closed,
 }
 
-/// Changed incident, and what is told of it.
+/// Changed incident, with its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct IncidentChange {
     /// The incident after the change.
     pub incident: Incident,
     /// Message to send. None: it changes only, because of quiet hours for example.
@@ -30,20 +31,22 @@ pub struct Told {
 }
 
 /// Returns the incidents of a tenant that change, as new rows or instead of those with the same id. `live` are those that are open or
-/// still to be told to be over.
-pub fn step(live: &[Incident], judgements: &[Judgement], settings: &AlertSettings, now_ms: i64) -> Vec<Told> {
+/// over without their closing message.
+pub fn step(live: &[Incident], judgements: &[Judgement], settings: &AlertSettings, now_ms: i64) -> Vec<IncidentChange> {
     let mut changed = Vec::new();
+    let found: HashMap<_, _> = judgements.iter().map(|one| ((one.kind, &*one.subject), one)).collect();
+    let subjects: HashSet<_> = live.iter().map(|one| (one.kind, &*one.subject)).collect();
     for incident in live {
-        let judgement = judgements.iter().find(|one| one.kind == incident.kind && one.subject == incident.subject);
-        let next = told(advance(incident.clone(), judgement, now_ms), settings, now_ms);
+        let judgement = found.get(&(incident.kind, &*incident.subject)).copied();
+        let next = notified(advance(incident.clone(), judgement, now_ms), settings, now_ms);
         if next.incident != *incident {
             changed.push(next);
         }
     }
     for judgement in judgements {
-        let is_live = live.iter().any(|one| one.kind == judgement.kind && one.subject == judgement.subject);
+        let is_live = subjects.contains(&(judgement.kind, &*judgement.subject));
         if !is_live && let Some(new) = opened(judgement, now_ms) {
-            changed.push(told(new, settings, now_ms));
+            changed.push(notified(new, settings, now_ms));
         }
     }
     changed
@@ -61,16 +64,16 @@ fn opened(judgement: &Judgement, now_ms: i64) -> Option<Incident> {
         reason: reason.clone(),
         figures: figures.clone(),
         opened_at_ms: now_ms,
-        told_at_ms: None,
+        opened_notified_at_ms: None,
         opened_event: None,
         closed_at_ms: None,
         closed_reason: None,
-        over_told_at_ms: None,
+        closed_notified_at_ms: None,
         closed_event: None,
     })
 }
 
-/// Returns a live incident after a judgement of its subject. One that is over and not told so opens again.
+/// Returns a live incident after a judgement of its subject. One that is over, without its closing message, opens again.
 fn advance(mut incident: Incident, judgement: Option<&Judgement>, now_ms: i64) -> Incident {
     match (judgement.map(|one| &one.finding), incident.is_open()) {
         (Some(Finding::Bad { severity, .. }), is_open) => {
@@ -92,20 +95,20 @@ fn close(incident: &mut Incident, reason: &str, now_ms: i64) {
     incident.closed_reason = Some(reason.to_owned());
 }
 
-/// Marks an incident as told, if there is something to tell and the hour is not quiet.
-fn told(mut incident: Incident, settings: &AlertSettings, now_ms: i64) -> Told {
-    let message = match (incident.is_open(), incident.told_at_ms) {
+/// Adds the message that is due, unless the hour is quiet.
+fn notified(mut incident: Incident, settings: &AlertSettings, now_ms: i64) -> IncidentChange {
+    let message = match (incident.is_open(), incident.opened_notified_at_ms) {
         (true, None) => Some(Message::Opened),
-        (false, Some(_)) if incident.over_told_at_ms.is_none() => Some(Message::Closed),
+        (false, Some(_)) if incident.closed_notified_at_ms.is_none() => Some(Message::Closed),
         _ => None,
     };
     let message = message.filter(|_| !settings.is_quiet(incident.severity, now_ms));
     match message {
-        Some(Message::Opened) => incident.told_at_ms = Some(now_ms),
-        Some(Message::Closed) => incident.over_told_at_ms = Some(now_ms),
+        Some(Message::Opened) => incident.opened_notified_at_ms = Some(now_ms),
+        Some(Message::Closed) => incident.closed_notified_at_ms = Some(now_ms),
         None => {}
     }
-    Told { incident, message }
+    IncidentChange { incident, message }
 }
 
 #[cfg(test)]

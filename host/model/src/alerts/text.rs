@@ -14,7 +14,7 @@ const TITLE_BYTES_MAX: usize = 300;
 
 /// Texts about an incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct MessageText {
     /// Line that says what is wrong, or over.
     pub title: String,
     /// Sentences that say what to do.
@@ -24,7 +24,7 @@ pub struct Words {
 }
 
 /// Returns the texts of a message about an incident. They have no control characters.
-pub fn words(tenant: &TenantId, incident: &Incident, message: Message) -> Words {
+pub fn message_text(tenant: &TenantId, incident: &Incident, message: Message) -> MessageText {
     let title = match message {
         Message::Opened => format!("{}: {}", what_is_wrong(incident), incident.reason),
         Message::Closed => {
@@ -33,7 +33,7 @@ pub fn words(tenant: &TenantId, incident: &Incident, message: Message) -> Words 
         }
     };
     let title: String = title.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
-    Words {
+    MessageText {
         title: shortened(&title, TITLE_BYTES_MAX),
         next_step: match message {
             Message::Opened => next_step(incident.kind),
@@ -118,7 +118,7 @@ impl Message {
 }
 
 /// Returns the `{eventName, eventData}` of the host event of a message. `link` is the address of the page in the texts.
-pub fn payload(incident: &Incident, message: Message, words: &Words, link: &str) -> Value {
+pub fn payload(incident: &Incident, message: Message, text: &MessageText, link: &str) -> Value {
     json!({
         "eventName": message.event_name(),
         "eventData": {
@@ -127,8 +127,8 @@ pub fn payload(incident: &Incident, message: Message, words: &Words, link: &str)
             "severity": incident.severity,
             "subject": incident.subject,
             "name": incident.name,
-            "title": words.title,
-            "next_step": words.next_step,
+            "title": text.title,
+            "next_step": text.next_step,
             "link": link,
             "figures": incident.figures,
             "opened_at_ms": incident.opened_at_ms,
@@ -175,11 +175,11 @@ mod tests {
             reason: reason.to_owned(),
             figures: BTreeMap::from([("failed".to_owned(), 5)]),
             opened_at_ms: 1,
-            told_at_ms: Some(1),
+            opened_notified_at_ms: Some(1),
             opened_event: None,
             closed_at_ms: None,
             closed_reason: None,
-            over_told_at_ms: None,
+            closed_notified_at_ms: None,
             closed_event: None,
         }
     }
@@ -188,9 +188,9 @@ mod tests {
     fn check(kind: IncidentKind, subject: &str, message: Message, expected: [&str; 2]) {
         let mut one = incident(kind, subject, "Orders \"A\"\r\nBcc: x@example.com", "5 of 5 attempts failed\n");
         one.closed_reason = Some("all is well".to_owned());
-        let words = words(&TenantId("acme".into()), &one, message);
-        assert_eq!([words.title.as_str(), words.page.as_str()], expected);
-        assert!(!words.title.chars().any(char::is_control), "{words:?}");
+        let text = message_text(&TenantId("acme".into()), &one, message);
+        assert_eq!([text.title.as_str(), text.page.as_str()], expected);
+        assert!(!text.title.chars().any(char::is_control), "{text:?}");
     }
 
     #[test]
@@ -198,10 +198,10 @@ mod tests {
         let name = "\"Orders \\\"A\\\"\\r\\nBcc: x@example.com\"";
         let failing = format!("Webhook {name} fails: 5 of 5 attempts failed ");
         let id = "0190a6f0-0000-7000-8000-00000000000a";
-        let of_webhook = format!("/t/acme/webhooks/{id}");
-        check(IncidentKind::WebhookFailing, id, Message::Opened, [&failing, &of_webhook]);
+        let of_webhook = "/t/acme/webhooks/0190a6f0-0000-7000-8000-00000000000a";
+        check(IncidentKind::WebhookFailing, id, Message::Opened, [&failing, of_webhook]);
         let over = format!("Webhook {name} is no longer stopped: all is well");
-        check(IncidentKind::WebhookStopped, id, Message::Closed, [&over, &of_webhook]);
+        check(IncidentKind::WebhookStopped, id, Message::Closed, [&over, of_webhook]);
         check(IncidentKind::WebhookStopped, "../x", Message::Closed, [&over, "/t/acme/webhooks"]);
         let faults = "Plugin Orders \"A\"  Bcc: x@example.com faults: 5 of 5 attempts failed ";
         check(IncidentKind::PluginFaulting, "redact@00ff", Message::Opened, [faults, "/t/acme/plugins/redact"]);
@@ -217,8 +217,8 @@ mod tests {
         for kind in IncidentKind::ALL {
             for message in [Message::Opened, Message::Closed] {
                 let one = incident(kind, "s", "n", "r");
-                let words = words(&TenantId("t".into()), &one, message);
-                let payload = payload(&one, message, &words, "https://hooks.example/t/t");
+                let text = message_text(&TenantId("t".into()), &one, message);
+                let payload = payload(&one, message, &text, "https://hooks.example/t/t");
                 assert_eq!(payload["eventName"], message.event_name());
                 assert!(schema.is_valid(&payload["eventData"]), "{payload}");
             }

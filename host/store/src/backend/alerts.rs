@@ -1,7 +1,7 @@
-//! Alerts: settings, incidents, and the e-mails that tell them.
+//! Alerts: settings, incidents, and e-mails about them.
 //!
 //! # Guarantees of every backend
-//! - An incident, the host event that tells it and its e-mails are written in one transaction.
+//! - A change of an incident, its host event and its e-mails are written in one transaction.
 //! - A subject has at most one live incident.
 //! - An e-mail that was taken is not taken again before [`EMAIL_LEASE_MS`] have passed, by any host.
 
@@ -31,9 +31,9 @@ pub(crate) const EMAILS_KEPT: usize = 2_000;
 pub struct AlertEmail {
     /// Id of the e-mail.
     pub id: AlertEmailId,
-    /// Incident that it tells. None: it is a test.
+    /// Incident that it is about. None: it is a test.
     pub incident: Option<IncidentId>,
-    /// Recipient.
+    /// Address of the recipient.
     pub recipient: EmailAddress,
     /// Line that says what is wrong, or over.
     pub title: String,
@@ -79,7 +79,7 @@ pub struct IncidentRequest {
     pub now_ms: i64,
 }
 
-/// Row of an incident that is written, with what tells it.
+/// Row of an incident that is written, with its message.
 #[derive(Clone, Debug)]
 pub(crate) struct IncidentWrite {
     pub(crate) incident: Incident,
@@ -97,13 +97,13 @@ pub trait AlertBackend: Send + Sync {
         settings: AlertSettings,
     ) -> Result<Arc<Tenant>, StoreError>;
 
-    /// Returns the incidents of a tenant that are open or still to be told to be over.
+    /// Returns the incidents of a tenant that are open, or over without their closing message.
     async fn live_incidents(&self, tenant: TenantId) -> Result<Vec<Incident>, StoreError>;
 
     /// Returns the newest incidents of a tenant, newest first.
     async fn incidents(&self, tenant: TenantId, limit: usize) -> Result<Vec<Incident>, StoreError>;
 
-    /// Opens, changes, closes and tells incidents, as follows from what is live in the transaction.
+    /// Opens, changes and closes incidents and writes their messages, as follows from what is live in the transaction.
     async fn write_incidents(&self, request: IncidentRequest) -> Result<StateAnswer, StoreError>;
 
     /// Writes e-mails of a tenant, which are due at once.

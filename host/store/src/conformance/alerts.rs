@@ -12,8 +12,8 @@ use hookloom_model::url_path::PublicUrl;
 use serde_json::{Value, json};
 
 conformance! {
-    an_incident_is_told_once_and_once_when_it_is_over,
-    only_subscriptions_of_incidents_are_told_and_not_about_themselves,
+    an_incident_has_one_message_and_one_when_it_is_over,
+    only_subscriptions_of_incidents_get_messages_and_not_about_themselves,
     emails_are_taken_once_within_their_lease,
     a_stopped_webhook_is_an_incident,
     settings_are_kept_and_logged,
@@ -25,9 +25,9 @@ fn terms() -> AlertTerms {
     AlertTerms { link_base: PublicUrl::parse("https://hooks.example").expect("a URL"), emails: true }
 }
 
-async fn look(store: &TestStore) -> Vec<Incident> {
+async fn evaluate(store: &TestStore) -> Vec<Incident> {
     let tenant = store.catalog().tenant(&tenant()).expect("the tenant");
-    store.look(&tenant, &terms()).await.expect("looked")
+    store.evaluate_alerts(&tenant, &terms()).await.expect("evaluated")
 }
 
 async fn set(store: &TestStore, settings: Value) {
@@ -55,7 +55,7 @@ fn count(store: &TestStore, of: SubscriptionId, outcome: AttemptOutcome, times: 
 }
 
 /// Returns the names of the incident events that a subscription has pending.
-async fn told(store: &mut TestStore, of: &Subscription) -> Vec<String> {
+async fn notified(store: &mut TestStore, of: &Subscription) -> Vec<String> {
     // Their lanes do not run here.
     drop(store.store_events());
     let mut names = Vec::new();
@@ -75,54 +75,54 @@ async fn emails(store: &TestStore) -> Vec<(String, String)> {
     all
 }
 
-async fn an_incident_is_told_once_and_once_when_it_is_over(store: &mut TestStore) {
+async fn an_incident_has_one_message_and_one_when_it_is_over(store: &mut TestStore) {
     set(store, json!({"recipients": ["a@example.com", "b@example.com"]})).await;
     let failing = store.subscribe(json!({"description": "Orders"})).await;
     let watching = store.subscribe(json!({"modules": ["Incident"]})).await;
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
     count(store, failing.id, AttemptOutcome::Failed, 5);
     for _ in 0..3 {
-        let live = look(store).await;
+        let live = evaluate(store).await;
         let [incident] = &live[..] else { panic!("{live:?}") };
         assert_eq!((incident.kind, &*incident.subject), (IncidentKind::WebhookFailing, &*failing.id.to_string()));
-        assert!(incident.told_at_ms.is_some() && incident.opened_event.is_some(), "{incident:?}");
+        assert!(incident.opened_notified_at_ms.is_some() && incident.opened_event.is_some(), "{incident:?}");
         store.pass(60_000);
     }
     // A host writes them every five seconds.
     store.flush_figures().await.expect("written");
     store.reopen().await;
-    assert_eq!(look(store).await.len(), 1, "it is durable");
+    assert_eq!(evaluate(store).await.len(), 1, "it is durable");
     assert_eq!(emails(store).await.len(), 2);
     store.pass(11 * 60_000);
     count(store, failing.id, AttemptOutcome::Delivered, 1);
-    assert_eq!(look(store).await, []);
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
+    assert_eq!(evaluate(store).await, []);
     let opened = "Webhook \"Orders\" fails: 5 of 5 attempts in 15 minutes failed";
     let over = "Webhook \"Orders\" no longer fails: 1 of 1 attempt in 10 minutes succeeded";
     let expected = ["a@example.com", "b@example.com"].into_iter();
     let expected = expected.flat_map(|one| [(one.to_owned(), opened.to_owned()), (one.to_owned(), over.to_owned())]);
     assert_eq!(emails(store).await, expected.collect::<Vec<_>>());
     let watching = store.current(watching.id);
-    assert_eq!(told(store, &watching).await, ["Incident is Closed", "Incident is Opened"]);
+    assert_eq!(notified(store, &watching).await, ["Incident is Closed", "Incident is Opened"]);
     let all = store.incidents(tenant(), 10).await.expect("incidents");
     assert!(all.len() == 1 && !all[0].is_live() && all[0].closed_event.is_some(), "{all:?}");
     store.lawful_ledger().await;
 }
 
-async fn only_subscriptions_of_incidents_are_told_and_not_about_themselves(store: &mut TestStore) {
+async fn only_subscriptions_of_incidents_get_messages_and_not_about_themselves(store: &mut TestStore) {
     let all = store.subscribe(json!({"modules": ["Contact", "Deal", "Subscription"]})).await;
     let failing = store.subscribe(json!({"modules": ["Incident", "Contact"]})).await;
     let other = store.subscribe(json!({"modules": ["Incident"], "events": ["Incident is Opened"]})).await;
     count(store, failing.id, AttemptOutcome::Failed, 9);
-    assert_eq!(look(store).await.len(), 1);
-    assert_eq!(told(store, &all).await, [""; 0]);
-    assert_eq!(told(store, &failing).await, [""; 0]);
-    assert_eq!(told(store, &other).await, ["Incident is Opened"]);
+    assert_eq!(evaluate(store).await.len(), 1);
+    assert_eq!(notified(store, &all).await, [""; 0]);
+    assert_eq!(notified(store, &failing).await, [""; 0]);
+    assert_eq!(notified(store, &other).await, ["Incident is Opened"]);
     // The receiver of incidents fails as well: one incident more, and no more events of it.
     count(store, other.id, AttemptOutcome::Failed, 9);
-    assert_eq!(look(store).await.len(), 2);
-    assert_eq!(look(store).await.len(), 2);
-    assert_eq!(told(store, &failing).await, ["Incident is Opened"]);
+    assert_eq!(evaluate(store).await.len(), 2);
+    assert_eq!(evaluate(store).await.len(), 2);
+    assert_eq!(notified(store, &failing).await, ["Incident is Opened"]);
     let events = store.events(tenant(), EventFilter { limit: 100, ..EventFilter::default() }).await.expect("events");
     assert_eq!(events.len(), 2);
     store.lawful_ledger().await;
@@ -133,7 +133,7 @@ async fn emails_are_taken_once_within_their_lease(store: &mut TestStore) {
     let failing = store.subscribe(json!({})).await;
     assert!(store.take_alert_emails(10).await.expect("none").is_empty());
     count(store, failing.id, AttemptOutcome::Failed, 5);
-    look(store).await;
+    evaluate(store).await;
     let mut taken = store.take_alert_emails(2).await.expect("two");
     taken.extend(store.take_alert_emails(2).await.expect("the third"));
     assert_eq!(taken.len(), 3);
@@ -159,14 +159,14 @@ async fn a_stopped_webhook_is_an_incident(store: &mut TestStore) {
     let of = store.subscribe(json!({})).await;
     let by_operator = StateChange::Pause { reason: "holiday".into(), by_host: false };
     store.set_subscription_state(operator(), &tenant(), of.id, by_operator).await.expect("paused");
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
     let disable = StateChange::Disable { reason: Reason::new("gone", "410"), generation: None };
     store.set_subscription_state(Actor::Host, &tenant(), of.id, disable).await.expect("disabled");
-    let live = look(store).await;
+    let live = evaluate(store).await;
     assert_eq!(live.iter().map(|one| one.kind).collect::<Vec<_>>(), [IncidentKind::WebhookStopped]);
     store.set_subscription_state(operator(), &tenant(), of.id, StateChange::Resume).await.expect("resumed");
     assert_eq!(store.current(of.id).state, SubscriptionState::Active);
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
     let all = store.incidents(tenant(), 10).await.expect("incidents");
     assert_eq!(all[0].closed_reason.as_deref(), Some("it is active again"));
 }
@@ -188,7 +188,7 @@ async fn incidents_end_with_their_tenant(store: &mut TestStore) {
     set(store, json!({"recipients": ["a@example.com"]})).await;
     let failing = store.subscribe(json!({})).await;
     count(store, failing.id, AttemptOutcome::Failed, 5);
-    look(store).await;
+    evaluate(store).await;
     let contents = store.tenant_contents(tenant()).await.expect("contents");
     store.delete_tenant(operator(), tenant(), contents, || ()).await.expect("deleted");
     store.delete_discarded().await.expect("the rest");
@@ -199,14 +199,14 @@ async fn incidents_end_with_their_tenant(store: &mut TestStore) {
 
 async fn silence_is_of_events_that_the_host_did_not_make(store: &mut TestStore) {
     set(store, json!({"intake_silent": {"after_hours": 6}})).await;
-    assert_eq!(look(store).await, [], "there was no event yet");
+    assert_eq!(evaluate(store).await, [], "there was no event yet");
     store.take(super::test_values::many(1)).await;
     store.pass(5 * HOUR_MS);
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
     store.pass(HOUR_MS);
-    assert_eq!(look(store).await.len(), 1);
+    assert_eq!(evaluate(store).await.len(), 1);
     store.pass(HOUR_MS);
-    assert_eq!(look(store).await.len(), 1, "its own event is no sign of life");
+    assert_eq!(evaluate(store).await.len(), 1, "its own event is not of the sender");
     store.take(super::test_values::many(1)).await;
-    assert_eq!(look(store).await, []);
+    assert_eq!(evaluate(store).await, []);
 }

@@ -1,7 +1,7 @@
-//! Alerts.
+//! Settings of alerts, incidents and their e-mails.
 
 use super::intake::{accept_one, resolve};
-use super::tables::MemoryTables;
+use super::tables::{AlertEmailRow, MemoryTables};
 use super::{Memory, share};
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
@@ -17,14 +17,6 @@ use hookloom_model::ids::{AlertEmailId, IncidentId};
 use hookloom_model::subscription::{Tenant, TenantId};
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// Row of an e-mail.
-#[derive(Clone)]
-pub(super) struct EmailRow {
-    pub(super) email: AlertEmail,
-    /// None: it was sent, or given up.
-    pub(super) due_at_ms: Option<i64>,
-}
 
 #[async_trait]
 impl AlertBackend for Memory {
@@ -97,7 +89,7 @@ impl AlertBackend for Memory {
     ) -> Result<(), StoreError> {
         let write = |tables: &mut MemoryTables| {
             if let Some(row) = tables.alert_emails.get_mut(&(tenant, email.id)) {
-                *row = EmailRow { email, due_at_ms };
+                *row = AlertEmailRow { email, due_at_ms };
             }
             Ok(())
         };
@@ -155,7 +147,7 @@ fn incidents_of<'t>(
 fn emails_of<'t>(
     tables: &'t MemoryTables,
     tenant: &TenantId,
-) -> impl DoubleEndedIterator<Item = &'t EmailRow> + use<'t> {
+) -> impl DoubleEndedIterator<Item = &'t AlertEmailRow> + use<'t> {
     let [first, last] = [Uuid::nil(), Uuid::max()].map(|id| (tenant.clone(), AlertEmailId(id)));
     tables.alert_emails.range(first..=last).map(|(_, row)| row)
 }
@@ -167,7 +159,7 @@ fn live(tables: &MemoryTables, tenant: &TenantId) -> Vec<Incident> {
 fn put_emails(tables: &mut MemoryTables, tenant: &TenantId, emails: Vec<AlertEmail>) {
     for email in emails {
         let due_at_ms = Some(email.created_at_ms);
-        tables.alert_emails.insert_mut((tenant.clone(), email.id), EmailRow { email, due_at_ms });
+        tables.alert_emails.insert_mut((tenant.clone(), email.id), AlertEmailRow { email, due_at_ms });
     }
 }
 

@@ -1,9 +1,9 @@
 //! MemoryTables of the backend in memory.
 
-use super::alerts::EmailRow;
 use super::fleet_tables::FleetTables;
 use super::sorted_table::SortedTable;
 use crate::backend::access::CredentialHash;
+use crate::backend::alerts::AlertEmail;
 use crate::backend::changes::Change;
 use crate::backend::deliveries::Pruned;
 use crate::backend::inspector::RejectedRequest;
@@ -57,12 +57,20 @@ pub(super) struct MemoryTables {
     pub(super) bin_requests: SortedTable<(BinId, Uuid), BinRequest>,
     pub(super) rejected: SortedTable<(TenantId, Uuid), RejectedRequest>,
     pub(super) incidents: SortedTable<(TenantId, IncidentId), Incident>,
-    pub(super) alert_emails: SortedTable<(TenantId, AlertEmailId), EmailRow>,
+    pub(super) alert_emails: SortedTable<(TenantId, AlertEmailId), AlertEmailRow>,
     pub(super) fleet: FleetTables,
     /// Subscriptions with deliveries that the transaction under way has changed for an operator.
     pub(super) changed_lanes: Vec<SubscriptionId>,
     /// Number of the last event or version, which is their order.
     pub(super) sequence: u64,
+}
+
+/// Row of an e-mail.
+#[derive(Clone)]
+pub(super) struct AlertEmailRow {
+    pub(super) email: AlertEmail,
+    /// None: it was sent, or given up.
+    pub(super) due_at_ms: Option<i64>,
 }
 
 /// Row of a tenant, with its ledger.

@@ -155,7 +155,7 @@ async fn write(tx: &WriteTx, request: &IncidentRequest) -> Result<IntakeCommit<(
     Ok(IntakeCommit { answer: (StateAnswer::Done, events), new_deliveries })
 }
 
-/// Accepts the host event that tells an incident.
+/// Accepts the host event of a message.
 async fn accept_event(
     tx: &WriteTx,
     request: &IncidentRequest,
@@ -182,8 +182,8 @@ async fn put(connection: &Connection, tenant: &TenantId, one: &IncidentWrite) ->
     let record = serde_json::to_string(incident)?;
     let record = text(&record);
     let live = i16::from(incident.is_live());
-    let (id, kind, subject) = (incident.id.0, incident.kind.as_str(), &incident.subject);
-    connection.execute(sql, &[&&*tenant.0, &id, &kind, subject, &live, &record]).await.map(drop)
+    let kind = incident.kind.as_str();
+    connection.execute(sql, &[&&*tenant.0, &incident.id.0, &kind, &incident.subject, &live, &record]).await.map(drop)
 }
 
 async fn put_emails(connection: &Connection, tenant: &TenantId, emails: &[AlertEmail]) -> Result<(), StoreError> {
@@ -213,7 +213,7 @@ async fn prune(connection: &Connection, tenant: &TenantId) -> Result<(), StoreEr
 async fn take_emails(tx: &WriteTx, limit: usize) -> Result<Vec<(TenantId, AlertEmail)>, StoreError> {
     let now_ms = now_ms();
     let sql = "UPDATE alert_emails SET due_at_ms = $2 WHERE (tenant, id) IN
-                 (SELECT tenant, id FROM alert_emails WHERE due_at_ms <= $1 ORDER BY due_at_ms LIMIT $3)
+                 (SELECT tenant, id FROM alert_emails WHERE due_at_ms <= $1 ORDER BY due_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED)
                RETURNING tenant, record";
     let rows = tx.query(sql, &[&now_ms, &(now_ms + EMAIL_LEASE_MS), &int(limit)]).await?;
     let taken = rows.iter().map(|row| Ok((super::rows::tenant(row, 0)?, serde_json::from_str(row.try_get(1)?)?)));

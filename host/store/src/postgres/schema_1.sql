@@ -410,7 +410,7 @@ CREATE TABLE incidents (
 );
 CREATE UNIQUE INDEX incidents_live ON incidents (tenant, kind, subject) WHERE live = 1;
 
--- E-mails that tell incidents.
+-- E-mails about incidents.
 CREATE TABLE alert_emails (
   tenant    text COLLATE "C" NOT NULL,
   id        uuid NOT NULL,                        -- version 7: sorts by time

@@ -74,11 +74,7 @@ impl AlertBackend for Sqlite {
     }
 
     async fn take_alert_emails(&self, limit: usize) -> Result<Vec<(TenantId, AlertEmail)>, StoreError> {
-        let is_due = move |connection: &Connection| {
-            let sql = "SELECT 1 FROM alert_emails WHERE due_at_ms IS NOT NULL AND due_at_ms <= ?1";
-            Ok(connection.prepare_cached(sql)?.exists([now_ms()])?)
-        };
-        if !self.readers.read(Owner::Host, is_due).await? {
+        if !self.readers.read(Owner::Host, has_due_email).await? {
             return Ok(Vec::new());
         }
         self.write(Owner::Host, move |tx| take_emails(tx, limit)).await
@@ -176,6 +172,11 @@ fn prune(connection: &Connection, tenant: &TenantId) -> Result<(), StoreError> {
         connection.prepare_cached(&sql)?.execute(params![&*tenant.0, kept])?;
     }
     Ok(())
+}
+
+fn has_due_email(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM alert_emails WHERE due_at_ms IS NOT NULL AND due_at_ms <= ?1";
+    Ok(connection.prepare_cached(sql)?.exists([now_ms()])?)
 }
 
 fn take_emails(tx: &AdminTx<'_, '_>, limit: usize) -> Result<Vec<(TenantId, AlertEmail)>, StoreError> {

@@ -1,4 +1,4 @@
--- Alerts: settings of each tenant, incidents, and e-mails that tell them. Event types of a tenant's own that have a name of the new host
+-- Alerts: settings of each tenant, incidents, and e-mails about them. Event types of a tenant's own that have a name of the new host
 -- events, which are few if any, are left out.
 ALTER TABLE tenants ADD COLUMN alerts TEXT NOT NULL DEFAULT '{}'; -- JSON: recipients, thresholds, quiet hours
 UPDATE tenants SET event_types = json_remove(event_types, '$."Incident is Opened"', '$."Incident is Closed"');
@@ -7,7 +7,7 @@ CREATE TABLE incidents (
   id      BLOB NOT NULL,    -- UUID version 7: sorts by time
   kind    TEXT NOT NULL,
   subject TEXT NOT NULL,
-  live    INTEGER NOT NULL, -- 1: it is open, or still to be told to be over
+  live    INTEGER NOT NULL, -- 1: it is open, or over without its closing message
   record  TEXT NOT NULL,    -- JSON
   PRIMARY KEY (tenant, id)
 );

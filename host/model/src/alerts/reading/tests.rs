@@ -7,15 +7,13 @@ use uuid::Uuid;
 const NOW_MS: i64 = 1_800_000_000_000;
 
 fn webhook(window: (u64, u64), recent: (u64, u64)) -> WebhookReading {
-    let rate = |(succeeded, failed)| Rate { succeeded, failed };
     WebhookReading {
         id: SubscriptionId(Uuid::nil()),
         name: "Orders".to_owned(),
-        state: SubscriptionState::Active,
-        stopped_because: None,
+        state: WebhookState::Active,
         failing_since_ms: None,
-        window: rate(window),
-        recent: rate(recent),
+        window: Rate { succeeded: window.0, failed: window.1 },
+        recent: Rate { succeeded: recent.0, failed: recent.1 },
     }
 }
 
@@ -68,46 +66,40 @@ fn a_webhook_fails_by_its_share_of_failed_attempts() {
     check(webhook((10, 500), (8, 1)), &["bad, warning: 500 of 510 attempts in 15 minutes failed", active]);
 }
 
+fn failing_for(minutes: i64) -> WebhookReading {
+    WebhookReading { failing_since_ms: Some(NOW_MS - minutes * 60_000), ..webhook((0, 1), (0, 0)) }
+}
+
 #[test]
 fn a_webhook_with_few_events_fails_by_the_time() {
     let active = "good: it is active again";
-    let since =
-        |minutes: i64| WebhookReading { failing_since_ms: Some(NOW_MS - minutes * 60_000), ..webhook((0, 1), (0, 0)) };
-    check(since(14), &["unclear", active]);
-    check(since(15), &["bad, warning: no attempt has succeeded for 15 minutes", active]);
+    check(failing_for(14), &["unclear", active]);
+    check(failing_for(15), &["bad, warning: no attempt has succeeded for 15 minutes", active]);
     // The breaker lets no attempt through.
-    let quiet = WebhookReading { window: Rate::default(), ..since(90) };
+    let quiet = WebhookReading { window: Rate::default(), ..failing_for(90) };
     check(quiet, &["bad, warning: no attempt has succeeded for 90 minutes", active]);
+}
+
+fn stopped(state: WebhookState) -> WebhookReading {
+    WebhookReading { state, failing_since_ms: Some(0), ..webhook((0, 9), (0, 0)) }
 }
 
 #[test]
 fn a_webhook_is_stopped_by_the_host_only() {
-    let stopped = |state, because: Option<&str>| WebhookReading {
-        state,
-        stopped_because: because.map(str::to_owned),
-        failing_since_ms: Some(0),
-        ..webhook((0, 9), (0, 0))
-    };
-    check(
-        stopped(SubscriptionState::Disabled, Some("410")),
-        &["unclear", "bad, critical: the host has disabled it: 410"],
-    );
-    check(
-        stopped(SubscriptionState::Paused, Some("bad-config")),
-        &["unclear", "bad, critical: the host has paused it: bad-config"],
-    );
-    check(stopped(SubscriptionState::Paused, None), &["unclear", "good: an operator has paused it"]);
+    let disabled = stopped(WebhookState::Disabled("410".to_owned()));
+    check(disabled, &["unclear", "bad, critical: the host has disabled it: 410"]);
+    let paused = stopped(WebhookState::PausedByHost("bad-config".to_owned()));
+    check(paused, &["unclear", "bad, critical: the host has paused it: bad-config"]);
+    check(stopped(WebhookState::PausedByOperator), &["unclear", "good: an operator has paused it"]);
+}
+
+fn plugin(faults: u64, judged: u64, quarantined: Option<&str>) -> PluginReading {
+    let quarantined = quarantined.map(str::to_owned);
+    PluginReading { name: "redact".to_owned(), sha256: "0".repeat(64), faults, judged, quarantined }
 }
 
 #[test]
 fn a_version_faults_until_it_judges_without_a_fault() {
-    let plugin = |faults, judged, quarantined: Option<&str>| PluginReading {
-        name: "redact".to_owned(),
-        sha256: "0".repeat(64),
-        faults,
-        judged,
-        quarantined: quarantined.map(str::to_owned),
-    };
     check(plugin(0, 0, None), &["unclear"]);
     check(plugin(2, 100, None), &["unclear"]);
     check(plugin(3, 100, None), &["bad, warning: 3 faults in 15 minutes"]);
@@ -115,9 +107,12 @@ fn a_version_faults_until_it_judges_without_a_fault() {
     check(plugin(0, 9, Some("SIGSEGV")), &["bad, critical: it is quarantined: SIGSEGV"]);
 }
 
+fn share(events: u64, bytes: u64) -> ShareReading {
+    ShareReading { events, events_max: 1_000, bytes, bytes_max: 1_000 }
+}
+
 #[test]
 fn a_share_fills_by_events_or_bytes() {
-    let share = |events, bytes| ShareReading { events, events_max: 1_000, bytes, bytes_max: 1_000 };
     check(share(0, 0), &["good: 0 % of its bytes are used", "good: 0 % of its bytes are used"]);
     check(share(740, 10), &["good: 74 % of its events are used", "good: 74 % of its events are used"]);
     check(share(750, 10), &["unclear", "good: 75 % of its events are used"]);
@@ -130,6 +125,10 @@ fn a_share_fills_by_events_or_bytes() {
     );
 }
 
+fn ago(hours: i64) -> Option<i64> {
+    Some(NOW_MS - hours * 3_600_000)
+}
+
 #[test]
 fn silence_is_judged_by_the_hours_of_the_tenant() {
     #[track_caller]
@@ -139,7 +138,6 @@ fn silence_is_judged_by_the_hours_of_the_tenant() {
         let found = Reading::Intake(IntakeReading { last_event_at_ms }).judge(&settings, NOW_MS);
         assert_eq!(found.first().map(|one| shown(&one.finding)).as_deref(), expected);
     }
-    let ago = |hours: i64| Some(NOW_MS - hours * 3_600_000);
     check(ago(100), None, None);
     check(None, Some(6), Some("unclear"));
     check(ago(5), Some(6), Some("good: an event was accepted"));

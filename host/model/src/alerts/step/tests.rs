@@ -19,6 +19,18 @@ fn judgement(subject: &str, finding: Finding) -> Judgement {
     Judgement { kind, subject: subject.to_owned(), name: subject.to_owned(), finding }
 }
 
+fn warning() -> Option<Finding> {
+    Some(bad(Severity::Warning))
+}
+
+fn critical() -> Option<Finding> {
+    Some(bad(Severity::Critical))
+}
+
+fn good() -> Option<Finding> {
+    Some(Finding::Good("good".to_owned()))
+}
+
 fn bad(severity: Severity) -> Finding {
     Finding::Bad { severity, reason: "bad".to_owned(), figures: BTreeMap::new() }
 }
@@ -34,7 +46,7 @@ impl Incidents {
 
     fn step(&mut self, judgements: &[Judgement], settings: &AlertSettings, now_ms: i64) -> Vec<(IncidentId, Message)> {
         let mut messages = Vec::new();
-        for Told { incident, message } in step(&self.live(), judgements, settings, now_ms) {
+        for IncidentChange { incident, message } in step(&self.live(), judgements, settings, now_ms) {
             messages.extend(message.map(|message| (incident.id, message)));
             match self.0.iter_mut().find(|one| one.id == incident.id) {
                 Some(one) => *one = incident,
@@ -58,9 +70,7 @@ fn check(except_critical: bool, steps: &[(i64, Option<Finding>, &[Message])]) {
 }
 
 #[test]
-fn an_incident_is_told_once_and_once_when_it_is_over() {
-    let warning = || Some(bad(Severity::Warning));
-    let good = || Some(Finding::Good("good".to_owned()));
+fn an_incident_has_one_message_and_one_when_it_is_over() {
     check(
         true,
         &[
@@ -68,7 +78,7 @@ fn an_incident_is_told_once_and_once_when_it_is_over() {
             (9, warning(), &[Message::Opened]),
             (10, warning(), &[]),
             (11, Some(Finding::Unclear), &[]),
-            (12, Some(bad(Severity::Critical)), &[]),
+            (12, critical(), &[]),
             (13, good(), &[Message::Closed]),
             (14, good(), &[]),
             (15, Some(Finding::Unclear), &[]),
@@ -82,18 +92,16 @@ fn an_incident_is_told_once_and_once_when_it_is_over() {
 
 #[test]
 fn quiet_hours_hold_messages_back() {
-    let warning = || Some(bad(Severity::Warning));
-    let good = || Some(Finding::Good("good".to_owned()));
     // Still open in the morning.
     check(true, &[(23, warning(), &[]), (30, warning(), &[]), (31, warning(), &[Message::Opened])]);
     // Over before the morning.
     check(true, &[(23, warning(), &[]), (24, good(), &[]), (31, good(), &[])]);
-    // Told before, over within.
+    // Its message was sent before, over within.
     check(
         true,
         &[(21, warning(), &[Message::Opened]), (23, good(), &[]), (31, Some(Finding::Unclear), &[Message::Closed])],
     );
-    // Told before, over and bad again within: the same incident.
+    // Its message was sent before, over and bad again within: the same incident.
     check(
         true,
         &[
@@ -104,7 +112,6 @@ fn quiet_hours_hold_messages_back() {
             (32, good(), &[Message::Closed]),
         ],
     );
-    let critical = || Some(bad(Severity::Critical));
     check(true, &[(23, critical(), &[Message::Opened]), (24, good(), &[Message::Closed])]);
     check(false, &[(23, critical(), &[]), (31, critical(), &[Message::Opened])]);
     // It becomes critical within.
@@ -129,7 +136,7 @@ proptest! {
     ) {
         let settings = settings(except_critical);
         let mut incidents = Incidents::default();
-        let mut told: HashMap<IncidentId, Vec<Message>> = HashMap::new();
+        let mut sent: HashMap<IncidentId, Vec<Message>> = HashMap::new();
         let mut now_ms = 0;
         for (findings, minutes) in steps {
             now_ms += minutes * MINUTE_MS;
@@ -141,7 +148,7 @@ proptest! {
             for (id, message) in incidents.step(&judgements, &settings, now_ms) {
                 let severity = incidents.0.iter().find(|one| one.id == id).expect("it").severity;
                 prop_assert!(!settings.is_quiet(severity, now_ms));
-                told.entry(id).or_default().push(message);
+                sent.entry(id).or_default().push(message);
             }
             let live = incidents.live();
             for one in &live {
@@ -149,21 +156,21 @@ proptest! {
                 prop_assert_eq!(same.count(), 1, "two incidents of one subject");
             }
             // A step with the same findings changes nothing.
-            let again: Vec<Told> = step(&live, &judgements, &settings, now_ms);
+            let again: Vec<IncidentChange> = step(&live, &judgements, &settings, now_ms);
             prop_assert!(again.is_empty(), "{again:?}");
         }
         // All is well, at noon.
         now_ms = (now_ms / (24 * 60 * MINUTE_MS) + 1) * 24 * 60 * MINUTE_MS + 12 * 60 * MINUTE_MS;
         for (id, message) in incidents.step(&[], &settings, now_ms) {
-            told.entry(id).or_default().push(message);
+            sent.entry(id).or_default().push(message);
         }
         prop_assert!(incidents.live().is_empty());
         for one in &incidents.0 {
-            let expected: &[Message] = match one.told_at_ms {
+            let expected: &[Message] = match one.opened_notified_at_ms {
                 None => &[],
                 Some(_) => &[Message::Opened, Message::Closed],
             };
-            prop_assert_eq!(told.get(&one.id).map_or(&[][..], |messages| messages), expected);
+            prop_assert_eq!(sent.get(&one.id).map_or(&[][..], |messages| messages), expected);
         }
     }
 }
