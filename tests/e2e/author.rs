@@ -199,7 +199,7 @@ fn every_example_passes_its_golden_cases() {
     for (name, cases) in [
         ("flatten", 22),
         ("redact", 24),
-        ("slack", 23),
+        ("slack", 25),
         ("deal-filter", 26),
         ("reshape", 23),
         ("route", 23),

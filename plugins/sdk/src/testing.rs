@@ -69,6 +69,8 @@ pub fn event(payload: &str) -> Event {
     let module = match name.split(' ').next() {
         Some("Contact") => Some("Contact"),
         Some("Opportunity") => Some("Deal"),
+        Some("Subscription") => Some("Subscription"),
+        Some("Incident") => Some("Incident"),
         _ => None,
     };
     Event {

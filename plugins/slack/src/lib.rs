@@ -1,11 +1,12 @@
-//! Converts a won deal into a message for a Slack incoming webhook: a text for notifications, and blocks.
+//! Converts a won deal or an incident into a message for a Slack incoming webhook: a text for notifications, and blocks.
 //!
-//! Config, all optional: `milestones` (comma list, `Won`): stages with a message; `currency` (`$`): text before the value; `title`
-//! (`Deal won`, or `Deal: <milestone>` for other stages). Everything else is dropped.
+//! Config, all optional and of deals: `milestones` (comma list, `Won`): stages with a message; `currency` (`$`): text before the
+//! value; `title` (`Deal won`, or `Deal: <milestone>` for other stages). Everything else is dropped.
 //!
 //! Slack's rules (api.slack.com, "Formatting text", "Block Kit"): `&`, `<` and `>` are escaped in text, a header has at most 150
 //! characters, a text at most 3,000.
 
+mod incident;
 #[cfg(test)]
 mod manifest;
 
@@ -16,8 +17,11 @@ struct Slack;
 
 impl Plugin for Slack {
     fn transform(event: &Event) -> Result<Verdict, Failure> {
+        if event.module.as_deref() == Some("Incident") {
+            return Ok(Verdict::json(&incident::message(&event.data()?)));
+        }
         if !event.is_deal() {
-            return Ok(Verdict::drop("not-a-deal", "only deals become messages"));
+            return Ok(Verdict::drop("not-a-deal", "only deals and incidents become messages"));
         }
         let deal = event.deal()?;
         let milestone = deal.milestone().unwrap_or_default().into_owned();
@@ -142,7 +146,8 @@ mod tests {
         );
         assert_eq!(sent(lost, &[("milestones", "Won,Lost")])["blocks"][0]["text"]["text"], "Deal: Lost");
         let contact = include_str!("../../../tests/fixtures/contact_edge_cases.json");
-        assert_eq!(testing::run::<Slack>(contact, &[]), Ok(Verdict::drop("not-a-deal", "only deals become messages")));
+        let expected = Verdict::drop("not-a-deal", "only deals and incidents become messages");
+        assert_eq!(testing::run::<Slack>(contact, &[]), Ok(expected));
     }
 
     #[test]

@@ -21,7 +21,8 @@ struct Config {
 
 #[test]
 fn the_manifest_is_that_of_the_type() {
-    let description = "Sends a won deal as a message for a Slack incoming webhook, and drops everything else.";
+    let description =
+        "Sends a won deal or an incident as a message for a Slack incoming webhook, and drops everything else.";
     let sample = include_str!("../../../tests/fixtures/opportunity_updated_won.json");
     Manifest::of::<Config>("Slack message", description).sample_event(sample).check(env!("CARGO_MANIFEST_DIR"));
 }

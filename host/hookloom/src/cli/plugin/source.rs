@@ -3,7 +3,7 @@
 use super::super::progress::during;
 use super::super::terminal::{Message, errln};
 use super::Failure;
-use crate::event::{Event, EventId, Module, VENDOR_EVENT_NAMES, read_envelope};
+use crate::event::{Event, EventId, HOST_EVENT_NAMES, Module, VENDOR_EVENT_NAMES, read_envelope};
 use crate::manifest::Manifest;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{Report, script, with_manifest};
@@ -172,11 +172,12 @@ pub(super) fn event(text: &str, received_at_ms: i64) -> Result<Arc<Event>, Failu
 pub(super) fn event_with_id(text: &str, received_at_ms: i64, id: uuid::Uuid) -> Result<Arc<Event>, Failure> {
     let envelope = read_envelope(&Bytes::copy_from_slice(text.trim().as_bytes()))
         .map_err(|error| format!("this is not an event: {error}"))?;
-    let vendors = VENDOR_EVENT_NAMES.iter().find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
+    let mut known = VENDOR_EVENT_NAMES.iter().chain(&HOST_EVENT_NAMES);
+    let found = known.find(|(name, _)| *name == envelope.name).map(|(_, module)| *module);
     let guess = if envelope.name.starts_with("Opportunity") { Module::Deal } else { Module::Contact };
     Ok(Arc::new(Event {
         id: EventId(id),
-        module: vendors.unwrap_or(guess),
+        module: found.unwrap_or(guess),
         name: envelope.name,
         entity_id: envelope.entity_id,
         received_at_ms,
