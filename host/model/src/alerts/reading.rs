@@ -193,7 +193,10 @@ impl WebhookReading {
                 let reason = format!("no attempt has succeeded for {}", counted(minutes, "minute", "minutes"));
                 Finding::Bad { severity: Severity::Warning, reason, figures }
             }
-            None if failed == 0 => Finding::Good(format!("no attempt has failed for {} minutes", WINDOW_S / 60)),
+            // Without attempts nobody knows whether the receiver has recovered.
+            _ if failed == 0 && succeeded > 0 => {
+                Finding::Good(format!("no attempt has failed for {} minutes", WINDOW_S / 60))
+            }
             _ => Finding::Unclear,
         }
     }

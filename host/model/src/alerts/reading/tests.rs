@@ -55,7 +55,8 @@ impl From<ShareReading> for Reading {
 #[test]
 fn a_webhook_fails_by_its_share_of_failed_attempts() {
     let active = "good: it is active again";
-    check(webhook((0, 0), (0, 0)), &["good: no attempt has failed for 15 minutes", active]);
+    check(webhook((0, 0), (0, 0)), &["unclear", active]);
+    check(webhook((1, 0), (0, 0)), &["good: no attempt has failed for 15 minutes", active]);
     check(webhook((0, 4), (0, 4)), &["unclear", active]);
     check(webhook((0, 5), (0, 5)), &["bad, warning: 5 of 5 attempts in 15 minutes failed", active]);
     check(webhook((5, 5), (5, 5)), &["bad, warning: 5 of 10 attempts in 15 minutes failed", active]);
