@@ -42,7 +42,7 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<Page<IncidentBody>, Problem> {
-    Ok(page.of(state.operations.list_incidents(&access).await?, |one| one.incident.id.to_string()))
+    Ok(page.newest_first(state.operations.list_incidents(&access).await?, |one| one.incident.id.to_string()))
 }
 
 /// Write a test e-mail to each recipient of the tenant's alerts.

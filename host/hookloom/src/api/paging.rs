@@ -1,7 +1,7 @@
 //! Paging of lists: JSON arrays with a link to the next page in a header.
 //!
 //! # Rules
-//! - A list is in the order of its key. A `cursor` is the key of the last item of a page, so that additions and removals between
+//! - A list is in the order of its key, or in the opposite one if the newest items are first. A `cursor` is the key of the last item of a page, so that additions and removals between
 //!   two pages cause no item to be seen twice or missed.
 //! - The header `Link: <?cursor=…>; rel="next"` (RFC 8288) exists if there are more items. The reference is relative to the
 //!   request.
@@ -15,6 +15,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use utoipa::IntoParams;
 
 /// Paging of a list.
@@ -59,15 +60,22 @@ impl PageParams {
         if let Some(cursor) = &self.cursor {
             items.drain(..items.partition_point(|item| key(item) <= *cursor));
         }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let cursor = items.last().filter(|_| more).map(key);
-        Page { items, cursor, limit }
+        Page::cut(items, limit, key)
+    }
+
+    /// Returns the page of a list whose items have these keys, which begin with their times, the newest first.
+    pub(super) fn newest_first<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> String) -> Page<T> {
+        let limit = self.limit.map_or(LIMIT_MAX, UpTo::get);
+        items.sort_by_cached_key(|item| Reverse(key(item)));
+        if let Some(cursor) = &self.cursor {
+            items.drain(..items.partition_point(|item| key(item) >= *cursor));
+        }
+        Page::cut(items, limit, key)
     }
 }
 
 impl<T> Page<T> {
-    /// Returns a page of items from the database, which contain one more item if there is a further page.
+    /// Returns a page of items in their order, which contain one more item if there is a further page.
     pub(super) fn cut(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);
@@ -119,6 +127,21 @@ mod tests {
         assert_eq!(page(&["c", "b", "a"]), (vec!["c", "b"], Some("b".to_owned())));
         assert_eq!(page(&["c", "b"]), (vec!["c", "b"], None));
         assert_eq!(page(&[]), (vec![], None));
+    }
+
+    #[track_caller]
+    fn check_newest_first(cursor: Option<&str>, items: &[&str], next: Option<&str>) {
+        let params = PageParams { cursor: cursor.map(str::to_owned), limit: serde_json::from_value(2.into()).ok() };
+        let page = params.newest_first(vec!["c", "a", "d", "b"], ToString::to_string);
+        assert_eq!((page.items.as_slice(), page.cursor.as_deref()), (items, next));
+    }
+
+    #[test]
+    fn pages_of_the_newest_follow_one_another() {
+        check_newest_first(None, &["d", "c"], Some("c"));
+        check_newest_first(Some("c"), &["b", "a"], None);
+        check_newest_first(Some("bb"), &["b", "a"], None);
+        check_newest_first(Some("a"), &[], None);
     }
 
     #[test]
