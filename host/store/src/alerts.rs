@@ -20,7 +20,7 @@ use delegate::delegate;
 use hookloom_model::alerts::{
     AlertSettings, EmailAddress, Incident, IncidentKind, Judgement, Message, message_text, payload, step,
 };
-use hookloom_model::clock::now_ms;
+use hookloom_model::clock::{instant, now_ms, since};
 use hookloom_model::event::{EventId, Module};
 use hookloom_model::ids::AlertEmailId;
 use hookloom_model::subscription::{SubscriptionId, Tenant, TenantId};
@@ -63,7 +63,10 @@ impl Store {
                 if !self.state.claims.ownership.owns_tenant(&tenant.id) {
                     continue;
                 }
-                match self.evaluate_alerts(&tenant, &terms).await {
+                let started = instant();
+                let evaluated = self.evaluate_alerts(&tenant, &terms).await;
+                hookloom_telemetry::alerts_evaluated(since(started));
+                match evaluated {
                     Ok(live) => live.iter().filter(|one| one.is_open()).for_each(|one| {
                         *open.entry(one.kind).or_default() += 1;
                     }),

@@ -44,6 +44,7 @@ const FLEET_TAKEOVERS: &str = "hookloom_fleet_takeovers_total";
 const FLEET_LEASE_LEFT_SECONDS: &str = "hookloom_fleet_lease_left_seconds";
 const FLEET_LEASE_RENEWAL_SECONDS: &str = "hookloom_fleet_lease_renewal_seconds";
 
+const ALERT_EVALUATION_SECONDS: &str = "hookloom_alert_evaluation_seconds";
 const INCIDENTS_OPEN: &str = "hookloom_incidents_open";
 
 const OLDEST_PENDING_SECONDS: &str = "hookloom_oldest_pending_seconds";
@@ -106,6 +107,11 @@ pub fn incidents(open: impl Iterator<Item = (&'static str, u64)>) {
     for (kind, count) in open {
         gauge!(INCIDENTS_OPEN, "kind" => kind).set(count as f64);
     }
+}
+
+/// Counts an evaluation of the alerts of a tenant, and its duration.
+pub fn alerts_evaluated(took: Duration) {
+    histogram!(ALERT_EVALUATION_SECONDS).record(took);
 }
 
 /// Sets the numbers of damaged rows, and of damaged tables and indexes.

@@ -10,6 +10,7 @@ use hookloom_model::event::Module;
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use hookloom_model::url_path::PublicUrl;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 conformance! {
     an_incident_has_one_message_and_one_when_it_is_over,
@@ -19,6 +20,7 @@ conformance! {
     settings_are_kept_and_logged,
     incidents_end_with_their_tenant,
     silence_is_of_events_that_the_host_did_not_make,
+    a_thousand_webhooks_are_evaluated_in_time,
 }
 
 fn terms() -> AlertTerms {
@@ -209,4 +211,37 @@ async fn silence_is_of_events_that_the_host_did_not_make(store: &mut TestStore) 
     assert_eq!(evaluate(store).await.len(), 1, "its own event is not of the sender");
     store.take(super::test_values::many(1)).await;
     assert_eq!(evaluate(store).await, []);
+}
+
+/// Number of webhooks of the tenant whose evaluation is measured.
+const WEBHOOKS: usize = 1_000;
+
+/// Maximum duration of its evaluation, in a build without optimisation and beside other tests. The pause between two evaluations is 30 s.
+const EVALUATION_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Evaluates with a timer, and returns the number of live incidents.
+#[expect(clippy::disallowed_methods, reason = "the clock of a case stands still")]
+async fn timed(store: &TestStore, what: &str) -> usize {
+    let began = Instant::now();
+    let live = evaluate(store).await.len();
+    let took = began.elapsed();
+    println!("{what}: {took:?}");
+    assert!(took < EVALUATION_TIME_MAX, "{what}: {took:?}");
+    live
+}
+
+async fn a_thousand_webhooks_are_evaluated_in_time(store: &mut TestStore) {
+    let mut webhooks = Vec::new();
+    for number in 0..WEBHOOKS {
+        webhooks.push(store.subscribe(json!({"description": format!("webhook {number}")})).await.id);
+    }
+    for _ in 0..15 {
+        webhooks.iter().for_each(|id| count(store, *id, AttemptOutcome::Delivered, 1));
+        store.flush_figures().await.expect("written");
+        store.pass(60_000);
+    }
+    assert_eq!(timed(store, "all are well").await, 0);
+    webhooks.iter().step_by(10).for_each(|id| count(store, *id, AttemptOutcome::Failed, 50));
+    assert_eq!(timed(store, "100 incidents open").await, WEBHOOKS / 10);
+    assert_eq!(timed(store, "100 incidents are open").await, WEBHOOKS / 10);
 }

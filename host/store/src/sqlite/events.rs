@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(values.len(), 6);
         let of_any_module = EventFilter { module: None, ..filter };
         let (sql, values) = query(&tenant, &of_any_module);
-        assert!(sql.contains("module IN ('Contact', 'Deal', 'Subscription') ORDER"), "{sql}");
+        assert!(sql.contains("module IN ('Contact', 'Deal', 'Subscription', 'Incident') ORDER"), "{sql}");
         assert_eq!(values.len(), 5);
     }
 }

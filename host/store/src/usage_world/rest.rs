@@ -2,13 +2,18 @@
 
 use super::SHARE;
 use super::world::{What, World, actor, allow, contact};
+use crate::backend::alerts::{AlertTerms, IncidentRequest};
 use crate::{PluginVersion, RolloutId, RolloutKind, StoredRollout};
 use bytes::Bytes;
+use hookloom_model::alerts::{AlertSettings, EmailAddress, Finding, IncidentKind, Judgement, Severity};
+use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::Attempt;
 use hookloom_model::inspector::{BinSettings, RequestHead};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use hookloom_model::url_path::PublicUrl;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 impl World {
     pub(super) async fn receive(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
@@ -79,6 +84,27 @@ impl World {
         }
     }
 
+    /// Opens or closes an incident, with an e-mail to one recipient.
+    async fn alert(&self, tenant: TenantId, pick: usize, size: usize) {
+        let finding = if pick.is_multiple_of(2) {
+            Finding::Bad { severity: Severity::Warning, reason: "r".repeat(size), figures: BTreeMap::new() }
+        } else {
+            Finding::Good("g".repeat(size))
+        };
+        let subject = (pick / 2).to_string();
+        let judgement = Judgement { kind: IncidentKind::WebhookFailing, name: subject.clone(), subject, finding };
+        let recipients = vec![EmailAddress::parse("ops@example.com").expect("an address")];
+        let request = IncidentRequest {
+            judgements: vec![judgement],
+            settings: AlertSettings { recipients, ..AlertSettings::default() },
+            terms: AlertTerms { link_base: PublicUrl::parse("https://hooks.example").expect("a URL"), emails: true },
+            receivers: self.store.catalog().receivers(&tenant),
+            now_ms: now_ms(),
+            tenant,
+        };
+        allow(self.store.backend.write_incidents(request).await);
+    }
+
     pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {
         let store = &self.store;
         let keys = store.catalog().keys(Some(&tenant));
@@ -105,6 +131,7 @@ impl World {
                 store.count(&tenant, SubscriptionId(uuid::Uuid::from_u128(pick as u128)), &attempt);
                 store.flush_figures().await.expect("flushed");
             }
+            (What::Alert, _) => self.alert(tenant, pick, size).await,
             (What::Prune, _) => {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
                 store.prune(std::time::Duration::from_millis(1)).await.expect("pruned");

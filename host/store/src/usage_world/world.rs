@@ -76,10 +76,11 @@ pub(crate) enum What {
     Link,
     Note,
     Figures,
+    Alert,
     Prune,
 }
 
-const ALL: [What; 35] = [
+const ALL: [What; 36] = [
     What::Accept,
     What::AcceptOnce,
     What::Record,
@@ -114,6 +115,7 @@ const ALL: [What; 35] = [
     What::Link,
     What::Note,
     What::Figures,
+    What::Alert,
     What::Prune,
 ];
 
@@ -229,6 +231,7 @@ impl World {
             | What::Link
             | What::Note
             | What::Figures
+            | What::Alert
             | What::Prune => {
                 self.change_records(tenant, what, pick, size).await;
             }

@@ -98,6 +98,9 @@ async fn of_settings(store: &Store, tenant: &TenantId, all: &mut Answers) {
     all.push(("usage", told(usage)));
     all.push(("contents", told(store.tenant_contents(tenant.clone()).await)));
     all.push(("changes", told(store.changes(Some(tenant.clone()), None, ROWS_MAX).await)));
+    all.push(("incidents", told(store.incidents(tenant.clone(), ROWS_MAX).await)));
+    all.push(("live incidents", told(store.backend.live_incidents(tenant.clone()).await)));
+    all.push(("e-mails", told(store.alert_emails(tenant.clone(), ROWS_MAX).await)));
     for span_s in [60, 3_600] {
         all.push(("figures", told(store.backend.figures(tenant.clone(), span_s, 0).await.map(sorted))));
     }

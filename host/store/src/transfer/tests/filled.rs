@@ -24,7 +24,7 @@ pub(super) struct Filled {
 }
 
 /// Operations that write rows of nearly every table.
-pub(super) const FILLING: [(What, usize, usize); 26] = [
+pub(super) const FILLING: [(What, usize, usize); 27] = [
     (What::Upload, 0, 0),
     (What::AddVersion, 2, 0),
     (What::Rollout, 2, 20),
@@ -50,6 +50,7 @@ pub(super) const FILLING: [(What, usize, usize); 26] = [
     (What::Link, 0, 0),
     (What::Note, 1, 10),
     (What::Figures, 2, 900),
+    (What::Alert, 2, 40),
     (What::Disable, 1, 10),
 ];
 
