@@ -2,6 +2,7 @@
 
 mod kinds;
 mod mail;
+mod page;
 
 use crate::harness::{Host, HostBuilder, MailReply, MailServer, Receiver, event, free_port, text, until};
 use jiff::Timestamp;

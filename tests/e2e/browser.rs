@@ -15,7 +15,7 @@ fn file(folder: &TempDir, name: &str, component: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-async fn sign_in(browser: &Browser, host: &Host) {
+pub(crate) async fn sign_in(browser: &Browser, host: &Host) {
     let link = host.post("/v1/sign-in-links", &json!({})).await;
     browser.open(text(&link, "path")).await;
     browser.click("button.primary").await;
@@ -132,6 +132,7 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
         ("bins", "/t/default/bins".into()),
         ("bin", format!("/t/default/bins/{bin}")),
         ("request", format!("/t/default/bins/{bin}/{request}")),
+        ("alerts", "/t/default/alerts".into()),
         ("access", "/t/default/access".into()),
         ("plugin-unused", "/t/default/plugins/unused".into()),
         ("tenants", "/tenants".into()),

@@ -41,7 +41,7 @@ mod text_or_base64;
 mod up_to;
 
 pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
-pub(crate) use alerts::{AlertTestBody, AlertsBody, IncidentBody};
+pub(crate) use alerts::{AlertEmailBody, AlertTestBody, AlertsBody, EmailState, IncidentBody};
 pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, ReplayBody, ReplayTo, checked_search};
 pub(crate) use changes::ChangePage;
 pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};

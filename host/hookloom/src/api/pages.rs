@@ -11,6 +11,7 @@
 //!   refuse it: scripts and styles have a nonce of that page, so that not even the answer of a bin, under the same origin, is run.
 
 mod access;
+mod alerts;
 mod assets;
 mod bin_urls;
 mod bins;
@@ -104,6 +105,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/rejected", get(rejected::list))
         .route("/t/{t}/rejected/{id}", get(rejected::one))
         .route("/t/{t}/rejected/{id}/{action}", post(rejected::act))
+        .route("/t/{t}/alerts", get(alerts::page).post(alerts::save))
+        .route("/t/{t}/alerts/test", post(alerts::test))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
         .route("/assets/{name}", get(assets::asset))

@@ -26,7 +26,7 @@ pub(crate) struct AlertsBody {
 }
 
 /// State of an e-mail.
-#[derive(Clone, Copy, Serialize, ToSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum EmailState {
     /// It has not been sent.
@@ -45,17 +45,17 @@ pub(crate) struct AlertEmailBody {
     id: AlertEmailId,
     /// E-mail address.
     #[schema(value_type = String)]
-    recipient: EmailAddress,
+    pub(crate) recipient: EmailAddress,
     /// Subject of the e-mail.
     title: String,
     /// State of the e-mail.
-    state: EmailState,
+    pub(crate) state: EmailState,
     /// Number of attempts.
     attempts: u32,
     /// Time at which the mail server accepted it, in milliseconds since the epoch.
     sent_at_ms: Option<i64>,
     /// Error of the last attempt.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl From<AlertEmail> for AlertEmailBody {

@@ -90,6 +90,11 @@ impl QuietHours {
         if from <= to { (from..to).contains(&minutes) } else { minutes >= from || minutes < to }
     }
 
+    /// Returns the names of all time zones.
+    pub fn time_zones() -> Vec<String> {
+        jiff::tz::db().available().map(|name| name.to_string()).collect()
+    }
+
     /// Returns true if the time zone is known.
     pub(super) fn has_known_zone(&self) -> bool {
         TimeZone::get(&self.time_zone).is_ok()

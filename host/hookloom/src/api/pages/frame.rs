@@ -13,10 +13,11 @@ struct Place {
     icon: &'static str,
 }
 
-const OPERATE: [Place; 3] = [
+const OPERATE: [Place; 4] = [
     Place { segment: "", label: "Overview", icon: "layout-dashboard" },
     Place { segment: "webhooks", label: "Webhooks", icon: "webhook" },
     Place { segment: "deliveries", label: "Deliveries", icon: "send" },
+    Place { segment: "alerts", label: "Alerts", icon: "bell" },
 ];
 const BUILD: [Place; 3] = [
     Place { segment: "plugins", label: "Plugins", icon: "puzzle" },
