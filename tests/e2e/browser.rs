@@ -15,6 +15,7 @@ fn file(folder: &TempDir, name: &str, component: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// Signs in by a link.
 pub(crate) async fn sign_in(browser: &Browser, host: &Host) {
     let link = host.post("/v1/sign-in-links", &json!({})).await;
     browser.open(text(&link, "path")).await;
@@ -123,6 +124,7 @@ async fn furnish(host: &Host) -> Vec<(&'static str, String)> {
     vec![
         ("overview", "/t/default".into()),
         ("webhooks", "/t/default/webhooks".into()),
+        ("webhook-new", "/t/default/webhooks/new".into()),
         ("webhook", format!("/t/default/webhooks/{webhook}")),
         ("deliveries", "/t/default/deliveries".into()),
         ("delivery", format!("/t/default/deliveries/{}", text(&seen["deliveries"][0], "id"))),
@@ -230,7 +232,7 @@ async fn a_keyboard_is_enough() {
     let host = Host::start().await;
     let browser = Browser::desktop(&host).await;
     sign_in(&browser, &host).await;
-    browser.open("/t/default/webhooks").await;
+    browser.open("/t/default/webhooks/new").await;
     let focused = async || browser.script("return document.activeElement.textContent.trim()").await;
     browser.press(Key::Tab).await;
     assert_eq!(focused().await, json!("Skip to content"));

@@ -26,7 +26,7 @@ async fn a_sample_is_an_event_like_others() {
 async fn a_bin_receives_for_a_webhook_that_is_not_saved_yet() {
     let host = Host::start().await;
     let mut visitor = Visitor::admin(&host).await;
-    let page = visitor.see(&format!("{WEBHOOKS}?module=Deal")).await;
+    let page = visitor.see(&format!("{WEBHOOKS}/new?module=Deal")).await;
     assert!(page.contains("value=\"Deal\" checked") && !page.contains("value=\"Contact\" checked"), "{page}");
     let wanted = [("modules", "Deal"), ("description", "Mine"), ("receive", "here")];
     for _ in 0..2 {
@@ -75,6 +75,6 @@ async fn a_script_for_a_webhook_returns_to_its_form() {
     // The next script has another name, and a plugin offers the webhooks that do not use it.
     assert!(visitor.see("/t/default/scripts").await.contains("value=\"script-2\""));
     assert!(visitor.see("/t/default/plugins/script").await.contains(&format!("/webhooks/{id}?plugin=script")));
-    let added = visitor.see(&format!("{WEBHOOKS}?plugin=script")).await;
+    let added = visitor.see(&format!("{WEBHOOKS}/new?plugin=script")).await;
     assert!(added.contains("name=\"plugin\" list=\"plugins\" value=\"script\""), "{added}");
 }

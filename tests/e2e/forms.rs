@@ -155,16 +155,16 @@ async fn a_browser_focuses_faults_and_shows_signs_at_their_lines() {
     browser.open(text(&link, "path")).await;
     browser.click("button.primary").await;
     browser.wait("nav [aria-current=page]").await;
-    browser.open("/t/default/webhooks").await;
+    browser.open("/t/default/webhooks/new").await;
     browser.fill("#notify_url", "http://127.0.0.1:9999/").await;
     browser.click("input[name=modules][value=Contact]").await;
     browser.fill("#plugin", "nowhere").await;
-    browser.click("#new ~ form button.primary").await;
+    browser.click("#webhook-form button.primary").await;
     browser.wait("#plugin-error").await;
     assert_eq!(browser.script("return document.activeElement.id").await, json!("plugin"));
     browser.look("webhook-refused").await;
     browser.fill("#plugin", "flatten").await;
-    browser.click("#new ~ form button.primary").await;
+    browser.click("#webhook-form button.primary").await;
     browser.wait("#secret").await;
     assert_eq!(browser.script("return location.search").await, json!(""), "the note's name is gone");
     // A reload creates no second one.

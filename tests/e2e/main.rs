@@ -92,3 +92,4 @@ mod volume;
 mod walk;
 mod walk_in_browser;
 mod warnings;
+mod webhook_list;

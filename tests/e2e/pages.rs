@@ -151,6 +151,8 @@ async fn pages(host: &Host) -> Vec<String> {
         String::new(),
         "?span=week".into(),
         "/webhooks".into(),
+        "/webhooks?q=bin&health=healthy&module=Contact&page=1".into(),
+        "/webhooks/new".into(),
         format!("/webhooks/{subscription}"),
         "/deliveries".into(),
         format!("/deliveries?state=delivered&subscription={subscription}&event={event}"),

@@ -28,7 +28,7 @@ async fn each_plugin_of_the_library_has_a_form_that_reads_well() {
     for plugin in host.get("./library").await.as_array().unwrap() {
         let name = text(plugin, "name");
         host.ask(Method::POST, "./plugins", json!({"library": name}).to_string()).await.ok();
-        browser.open("/t/default/webhooks").await;
+        browser.open("/t/default/webhooks/new").await;
         browser.fill("#plugin", name).await;
         browser.click("button[name=fields]").await;
         browser.wait("fieldset.config").await;

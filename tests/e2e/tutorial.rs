@@ -70,7 +70,7 @@ async fn the_tutorial_goes_from_agile_crm_to_a_verified_receiver_by_clicks() {
     tour.picture("address", ".once").await;
 
     let port = free_port();
-    tour.browser.open("/t/default/webhooks").await;
+    tour.browser.open("/t/default/webhooks/new").await;
     tour.browser.fill("#notify_url", "http://127.0.0.1:9000/").await;
     for module in ["Contact", "Deal"] {
         tour.browser.click(&format!("input[name=modules][value={module}]")).await;

@@ -78,9 +78,22 @@ impl Store {
 
     /// Returns figures from a time on, in spans of a minute within the last day, and of an hour otherwise.
     pub async fn figures(&self, tenant: TenantId, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
-        let mut gathered = self.gathered.of(&tenant, from_s);
         let day = now_ms() / 1_000 - from_s <= SPANS[0].1;
-        let span_s = if day { SPANS[0].0 } else { SPANS[1].0 };
+        self.figures_in_spans(tenant, if day { SPANS[0].0 } else { SPANS[1].0 }, from_s).await
+    }
+
+    /// Returns figures in spans of an hour, from the hour of a time on. For a day of many subscriptions they are a sixtieth of the rows.
+    pub async fn figures_by_hour(&self, tenant: TenantId, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
+        self.figures_in_spans(tenant, SPANS[1].0, from_s).await
+    }
+
+    async fn figures_in_spans(
+        &self,
+        tenant: TenantId,
+        span_s: i64,
+        from_s: i64,
+    ) -> Result<Vec<SpanFigures>, StoreError> {
+        let mut gathered = self.gathered.of(&tenant, from_s);
         let mut found = self.backend.figures(tenant, span_s, from_s / span_s * span_s).await?;
         gathered.iter_mut().for_each(|one| one.at_s = one.at_s / span_s * span_s);
         found.append(&mut gathered);

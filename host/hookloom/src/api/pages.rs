@@ -43,6 +43,7 @@ mod sign_in;
 mod tenants;
 mod usage;
 mod user;
+mod webhook_words;
 mod webhooks;
 
 use super::problem::add_retry_after;
@@ -83,7 +84,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/docs/{*path}", get(book::page))
         .route("/t/{t}", get(overview::page))
         .route("/t/{t}/live", get(live::watch))
-        .route("/t/{t}/webhooks", get(webhooks::list).post(webhooks::create))
+        .route("/t/{t}/webhooks", get(webhooks::list::page).post(webhooks::create))
+        .route("/t/{t}/webhooks/new", get(webhooks::new::page))
         .route("/t/{t}/webhooks/{id}", get(webhooks::one).post(webhooks::update))
         .route("/t/{t}/webhooks/{id}/{action}", post(webhooks::act))
         .route("/t/{t}/deliveries", get(deliveries::list))

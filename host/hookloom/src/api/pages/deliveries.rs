@@ -5,7 +5,7 @@ mod timeline;
 
 use super::diff::Diff;
 use super::user::{Posted, TenantUser};
-use super::webhooks::name;
+use super::webhook_words::name;
 use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};

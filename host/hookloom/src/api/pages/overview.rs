@@ -116,7 +116,7 @@ pub(super) async fn page(
         .catalog()
         .subscriptions(&user.tenant)
         .iter()
-        .map(|one| (one.id, super::webhooks::name(one)))
+        .map(|one| (one.id, super::webhook_words::name(one)))
         .collect();
     let href = |id: SubscriptionId| UrlPath::pages_of(&user.tenant).then("webhooks").then(&id).to_string();
     let name = |id: SubscriptionId| names.get(&id).cloned().unwrap_or_else(|| format!("deleted ({id})"));
@@ -208,7 +208,7 @@ pub(super) fn times(series: &[Figures], of: impl Fn(&Figures) -> &Latencies) -> 
     series.iter().map(|figures| Some([of(figures).percentile(50.0)?, of(figures).percentile(95.0)?])).collect()
 }
 
-fn percent(success: Option<f64>) -> String {
+pub(super) fn percent(success: Option<f64>) -> String {
     success.map_or_else(|| "–".to_owned(), |success| format!("{success:.2} %"))
 }
 

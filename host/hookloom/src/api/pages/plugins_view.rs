@@ -85,7 +85,7 @@ impl PluginPage {
         let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
         let (users, others): (Vec<_>, Vec<_>) = subscriptions.iter().partition(|one| one.settings.plugin.names(&name));
         fn named(one: &&Arc<Subscription>) -> (String, String) {
-            (one.id.to_string(), super::webhooks::name(one))
+            (one.id.to_string(), super::webhook_words::name(one))
         }
         let ids = users.iter().map(|one| one.id).collect();
         let recent = state.operations.store.last_events_of(user.tenant.clone(), ids, PICKS).await?;

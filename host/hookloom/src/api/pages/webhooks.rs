@@ -4,7 +4,10 @@ mod config_fields;
 mod filter_form;
 mod filter_rows;
 mod form;
+mod health;
+pub(super) mod list;
 mod matching;
+pub(super) mod new;
 mod prefill;
 mod settle_form;
 mod test_delivery;
@@ -13,13 +16,14 @@ use super::forms::Form;
 use super::notes::NoteParams;
 use super::prose::ProsePart;
 use super::user::{Posted, TenantUser};
+use super::webhook_words::{modules, name};
 use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
 use crate::ids::BinId;
 use crate::operations::{Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody};
-use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use crate::subscription::{SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -38,85 +42,12 @@ use uuid::Uuid;
 /// Message of the vendor's page.
 const SAVED: &str = "Preferences saved successfully";
 
-/// Returns the name of a subscription on the pages.
-pub(super) fn name(subscription: &Subscription) -> String {
-    match subscription.settings.description.as_str() {
-        "" => without_query(&subscription.settings.notify_url),
-        description => description.to_owned(),
-    }
-}
-
-/// Returns a URL without its query, which may contain keys, for lists that others may see.
-fn without_query(url: &str) -> String {
-    match url.split_once('?') {
-        Some((before, _)) => format!("{before}?…"),
-        None => url.to_owned(),
-    }
-}
-
-fn modules(subscription: &Subscription) -> String {
-    subscription.settings.modules.iter().map(|module| module.as_str()).collect::<Vec<_>>().join(", ")
-}
-
 fn state_word(state: SubscriptionState) -> &'static str {
     match state {
         SubscriptionState::Active => "active",
         SubscriptionState::Paused => "paused",
         SubscriptionState::Disabled => "disabled",
     }
-}
-
-#[derive(Template)]
-#[template(path = "webhooks.html")]
-struct Webhooks {
-    frame: Frame,
-    rows: Vec<WebhookRow>,
-    form: WebhookForm,
-    tokens: Vec<String>,
-}
-
-struct WebhookRow {
-    href: String,
-    name: String,
-    url: String,
-    modules: String,
-    /// True if some events of the modules are not delivered.
-    is_selective: bool,
-    plugin: String,
-    state: &'static str,
-    pending: u64,
-}
-
-pub(super) async fn list(
-    user: TenantUser,
-    Params(prefill): Params<PrefillParams>,
-    State(state): State<Arc<ApiState>>,
-) -> Result<HtmlPage, PageError> {
-    let form = WebhookForm::blank(&state, &user.tenant).await?;
-    let form = form.prefilled(&state, &user.tenant, None, &prefill).await?;
-    list_with(&user, &state, form).await
-}
-
-async fn list_with(user: &TenantUser, state: &ApiState, form: WebhookForm) -> Result<HtmlPage, PageError> {
-    let pending = state.operations.store.pending(&user.tenant);
-    let row = |one: &Arc<Subscription>| WebhookRow {
-        href: UrlPath::pages_of(&user.tenant).then("webhooks").then(&one.id).to_string(),
-        name: name(one),
-        url: without_query(&one.settings.notify_url),
-        modules: modules(one),
-        is_selective: one.settings.is_selective(),
-        plugin: one.settings.plugin.0.iter().map(|step| step.plugin.as_str()).collect::<Vec<_>>().join(" → "),
-        state: state_word(one.state),
-        pending: pending.get(&one.id).copied().unwrap_or(0),
-    };
-    let token = |token: &Arc<crate::access::IntakeToken>| state.operations.shown_address(token);
-    let page = Webhooks {
-        frame: Frame::new(user, state, "Webhooks"),
-        rows: state.operations.store.catalog().subscriptions(&user.tenant).iter().map(row).collect(),
-        form,
-        tokens: state.operations.store.catalog().tokens(&user.tenant).iter().map(token).collect(),
-    };
-    render(state, Some(&user.tenant), page).await
 }
 
 /// Creates a webhook. Its secret is shown on the answer and not again.
@@ -136,7 +67,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
         }
         Err(problem) => {
             let again = WebhookForm::again(&state, &user, &form, Some(&problem), None).await?;
-            Ok(list_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
+            Ok(new::page_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
 }
@@ -158,7 +89,7 @@ async fn without_saving(
         }
         let is_refused = !again.problem.is_empty();
         let page = match id {
-            None => list_with(user, state, again).await?,
+            None => new::page_with(user, state, again).await?,
             Some(id) => {
                 one_with(user, state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?
             }
