@@ -87,7 +87,8 @@ pub use backend::access::SESSION_LASTS;
 pub use backend::alerts::{AlertEmail, AlertTerms};
 pub use backend::changes::Change;
 pub use backend::deliveries::{
-    DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount, SettledChain,
+    DeliveryFilter, DeliveryView, EVENTS_SEARCHED, EventFilter, EventSummary, EventView, Ledger, NameCount,
+    SettledChain,
 };
 pub use backend::figures::SpanFigures;
 pub use backend::fleet::{FleetView, LostHost, PluginChange, SharedShard, SharingHost};

@@ -59,6 +59,13 @@ impl Store {
             /// Returns events, newest first.
             pub async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError>;
 
+            /// Returns events by their ids. Those that are not stored, or cannot be read, are left out.
+            pub async fn event_summaries(
+                &self,
+                tenant: TenantId,
+                ids: Vec<EventId>,
+            ) -> Result<HashMap<EventId, EventSummary>, StoreError>;
+
             /// Returns the last events of these modules, newest first, without test events.
             pub async fn recent_events(
                 &self,

@@ -48,6 +48,7 @@ pub(super) async fn list(
         event: params.event.map(EventId),
         before: params.cursor.map(DeliveryId),
         limit: limit_of(params.limit),
+        ..DeliveryFilter::default()
     };
     Ok(Json(state.operations.list_deliveries(&access, filter).await?))
 }

@@ -131,7 +131,8 @@ pub(super) async fn list(
     let span = (from_ms.is_some() || to_ms.is_some())
         .then(|| Span { from_ms: from_ms.unwrap_or(0), to_ms: to_ms.unwrap_or(i64::MAX) });
     let limit = limit_of(limit);
-    let filter = EventFilter { module, name, entity_id, span, before: cursor.map(EventId), limit };
+    let before = cursor.map(EventId);
+    let filter = EventFilter { module, name, entity_id, span, before, limit, ..EventFilter::default() };
     Ok(Json(state.operations.list_events(&access, filter).await?))
 }
 

@@ -80,6 +80,10 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// Only deliveries of this event.
     pub event: Option<EventId>,
+    /// Only deliveries of these events.
+    pub among: Option<Vec<EventId>>,
+    /// Only deliveries that were made in this span.
+    pub span: Option<Span>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
     /// Maximum number of deliveries.
@@ -97,6 +101,9 @@ pub struct EventFilter {
     pub entity_id: Option<String>,
     /// Only events that were accepted in this span.
     pub span: Option<Span>,
+    /// Only events whose payload contains this text as it is written there, among the newest [`EVENTS_SEARCHED`] events of the other
+    /// conditions.
+    pub text: Option<String>,
     /// Only events older than this one.
     pub before: Option<EventId>,
     /// Maximum number of events.
@@ -182,8 +189,9 @@ pub struct Ledger {
     pub pruned: Pruned,
 }
 
-/// Number of the newest events that [`EventBackend::recent_events`] searches, because one module may be rare.
-pub(crate) const EVENTS_SEARCHED: usize = 5_000;
+/// Number of the newest events that [`EventBackend::recent_events`] searches, because one module may be rare, and that are searched for
+/// a text.
+pub const EVENTS_SEARCHED: usize = 5_000;
 
 /// Reads of deliveries and attempts.
 #[async_trait]
@@ -225,6 +233,13 @@ pub trait DeliveryBackend: Send + Sync {
 pub trait EventBackend: Send + Sync {
     /// Returns events, newest first.
     async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError>;
+
+    /// Returns events by their ids. Those that are not stored, or cannot be read, are left out.
+    async fn event_summaries(
+        &self,
+        tenant: TenantId,
+        ids: Vec<EventId>,
+    ) -> Result<HashMap<EventId, EventSummary>, StoreError>;
 
     /// Returns the last events of these modules, newest first, without test events.
     async fn recent_events(

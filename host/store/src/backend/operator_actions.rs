@@ -27,6 +27,12 @@ impl Span {
     pub(crate) fn ids(self) -> (Uuid, Uuid) {
         (first_id(self.from_ms), first_id(self.to_ms))
     }
+
+    /// Returns true if an id is of the span.
+    pub(crate) fn contains(self, id: Uuid) -> bool {
+        let (from, to) = self.ids();
+        from <= id && id < to
+    }
 }
 
 /// Smallest id of a millisecond: ids begin with their time.

@@ -2,10 +2,10 @@
 
 use super::test_store::{TestStore, tenant};
 use super::test_values::{contact, end, event_of, many, operator, record};
-use crate::{BinFilter, Caps, DeliveryFilter, DeliveryView, EventFilter, NewEvent, RejectedEntry};
+use crate::{BinFilter, Caps, DeliveryFilter, DeliveryView, EventFilter, NewEvent, RejectedEntry, Span};
 use bytes::Bytes;
 use hookloom_model::delivery::DeliveryState;
-use hookloom_model::event::Module;
+use hookloom_model::event::{EventId, Module};
 use hookloom_model::inspector::{BinSettings, RequestHead};
 use serde_json::json;
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 conformance! {
     pages_of_events_cover_them_once,
     events_are_filtered,
+    events_are_found_by_a_text_and_by_id,
     pages_of_deliveries_cover_them_once,
     deliveries_are_filtered,
     pages_of_changes_cover_them_once,
@@ -65,6 +66,42 @@ async fn events_are_filtered(store: &mut TestStore) {
     }
 }
 
+async fn events_are_found_by_a_text_and_by_id(store: &mut TestStore) {
+    fn with(payload: &'static str) -> NewEvent {
+        NewEvent { payload: Bytes::from_static(payload.as_bytes()), ..contact("1") }
+    }
+    let taken = vec![with(r#"{"name": "Ada Lovelace"}"#), with(r#"{"name": "Ünal 50%_"}"#), with(r#"{"name": "ada"}"#)];
+    let events = store.take(taken).await;
+    let blank = EventFilter { limit: 9, ..EventFilter::default() };
+    for (text, expected) in [
+        ("Ada", vec![0]),
+        ("ada", vec![2]),
+        ("\"name\"", vec![2, 1, 0]),
+        ("Ünal", vec![1]),
+        ("%_", vec![1]),
+        ("0%", vec![1]),
+        ("nobody", vec![]),
+    ] {
+        let filter = EventFilter { text: Some(text.to_owned()), ..blank.clone() };
+        let found: Vec<_> = store.events(tenant(), filter).await.expect("events").iter().map(|one| one.id).collect();
+        assert_eq!(found, expected.iter().map(|index: &usize| events[*index].event).collect::<Vec<_>>(), "{text:?}");
+    }
+    let filter = EventFilter { text: Some("name".into()), before: Some(events[2].event), limit: 1, ..blank };
+    let found = store.events(tenant(), filter).await.expect("events");
+    assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), [events[1].event]);
+
+    let nowhere = EventId(Uuid::from_u128(5));
+    let found = store.event_summaries(tenant(), vec![events[2].event, nowhere, events[0].event]).await.expect("events");
+    assert_eq!(found.len(), 2);
+    assert_eq!(
+        (found[&events[2].event].id, found[&events[2].event].entity_id.as_deref()),
+        (events[2].event, Some("1"))
+    );
+    assert!(store.event_summaries(tenant(), Vec::new()).await.expect("none").is_empty());
+    let other = store.add_tenant("u").await;
+    assert!(store.event_summaries(other, vec![events[0].event]).await.expect("of another tenant").is_empty());
+}
+
 async fn pages_of_deliveries_cover_them_once(store: &mut TestStore) {
     store.subscribe(json!({})).await;
     let of = store.subscribe(json!({})).await;
@@ -86,7 +123,12 @@ async fn deliveries_are_filtered(store: &mut TestStore) {
     let one = store.subscribe(json!({})).await;
     let two = store.subscribe(json!({})).await;
     let event = store.take_one("1").await.event;
-    store.take_one("2").await;
+    let other = store.take_one("2").await.event;
+    let made_ms = store.all_deliveries().await.iter().map(|view| view.id.made_at_ms()).collect::<Vec<_>>();
+    let [first_ms, last_ms] = [made_ms.iter().min(), made_ms.iter().max()].map(|ms| *ms.expect("deliveries"));
+    let ever = Span { from_ms: first_ms, to_ms: last_ms + 1 };
+    let before = Span { from_ms: 0, to_ms: first_ms };
+    let after = Span { from_ms: last_ms + 1, to_ms: i64::MAX };
     let states = [DeliveryState::Delivered, DeliveryState::Dead];
     for (claim, state) in store.claims(&one).await.into_iter().zip(states) {
         let outcome = record(claim.delivery(), end(state));
@@ -97,6 +139,12 @@ async fn deliveries_are_filtered(store: &mut TestStore) {
         (DeliveryFilter { subscription: Some(two.id), ..blank.clone() }, 2),
         (DeliveryFilter { event: Some(event), ..blank.clone() }, 2),
         (DeliveryFilter { event: Some(event), subscription: Some(one.id), ..blank.clone() }, 1),
+        (DeliveryFilter { among: Some(vec![event, other]), ..blank.clone() }, 4),
+        (DeliveryFilter { among: Some(vec![other]), state: Some(DeliveryState::Pending), ..blank.clone() }, 1),
+        (DeliveryFilter { among: Some(Vec::new()), ..blank.clone() }, 0),
+        (DeliveryFilter { span: Some(ever), ..blank.clone() }, 4),
+        (DeliveryFilter { span: Some(before), ..blank.clone() }, 0),
+        (DeliveryFilter { span: Some(after), subscription: Some(one.id), ..blank.clone() }, 0),
         (DeliveryFilter { state: Some(DeliveryState::Pending), ..blank.clone() }, 2),
         (DeliveryFilter { state: Some(DeliveryState::Pending), subscription: Some(two.id), ..blank.clone() }, 2),
         (DeliveryFilter { state: Some(DeliveryState::Pending), subscription: Some(one.id), ..blank.clone() }, 0),
@@ -111,6 +159,7 @@ async fn deliveries_are_filtered(store: &mut TestStore) {
         let fits = |view: &DeliveryView| {
             filter.state.is_none_or(|state| view.state == state)
                 && filter.event.is_none_or(|event| view.event == event)
+                && filter.among.as_ref().is_none_or(|among| among.contains(&view.event))
                 && filter.subscription.is_none_or(|of| view.subscription == of)
         };
         assert!(found.iter().all(fits) && found.is_sorted_by(|newer, older| newer.id > older.id), "{found:?}");

@@ -9,7 +9,6 @@ use crate::backend::deliveries::{
     BacklogBackend, DeliveryBackend, DeliveryFilter, DeliveryView, EVENTS_SEARCHED, EventBackend, EventFilter,
     EventSummary, EventView, Ledger, LedgerBackend, NameCount, SettledChain,
 };
-use crate::backend::operator_actions::Span;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId, DeliveryKind, DeliveryState};
 use hookloom_model::event::{Event, EventId, Module};
@@ -82,7 +81,21 @@ impl EventBackend for Memory {
     async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError> {
         let read = |tables: &MemoryTables| {
             let found = tables.events_of(&tenant).rev().filter(|(_, row)| is_listed(&filter, &row.event));
+            let searched = if filter.text.is_some() { EVENTS_SEARCHED } else { usize::MAX };
+            let found = found.take(searched).filter(|(_, row)| has_text(&filter, &row.event));
             Ok(found.take(filter.limit).map(|(_, row)| summary(row)).collect())
+        };
+        self.read(read).await
+    }
+
+    async fn event_summaries(
+        &self,
+        tenant: TenantId,
+        ids: Vec<EventId>,
+    ) -> Result<HashMap<EventId, EventSummary>, StoreError> {
+        let read = |tables: &MemoryTables| {
+            let found = ids.iter().filter_map(|id| Some((*id, summary(tables.events.get(&(tenant.clone(), *id))?))));
+            Ok(found.collect())
         };
         self.read(read).await
     }
@@ -218,11 +231,13 @@ fn attempts(tables: &MemoryTables, tenant: &TenantId, id: DeliveryId) -> Vec<Att
 }
 
 fn list(tables: &MemoryTables, tenant: &TenantId, filter: &DeliveryFilter) -> Vec<DeliveryView> {
-    let DeliveryFilter { subscription, state, event, before, limit } = filter;
+    let DeliveryFilter { subscription, state, event, among, span, before, limit } = filter;
     let found = tables.deliveries_of(tenant).rev().filter(|(id, row)| {
         subscription.is_none_or(|subscription| row.subscription == subscription)
             && state.is_none_or(|state| row.state == state)
             && event.is_none_or(|event| row.event == event)
+            && among.as_ref().is_none_or(|among| among.contains(&row.event))
+            && span.is_none_or(|span| span.contains(id.0))
             && before.is_none_or(|before| *id < before)
     });
     found.take(*limit).map(|(id, row)| view(id, row)).collect()
@@ -246,17 +261,16 @@ pub(super) fn is_same_order(one: &StoredDelivery, other: &StoredDelivery) -> boo
 }
 
 fn is_listed(filter: &EventFilter, event: &Event) -> bool {
-    let EventFilter { module, name, entity_id, span, before, limit: _ } = filter;
+    let EventFilter { module, name, entity_id, span, text: _, before, limit: _ } = filter;
     module.is_none_or(|module| event.module == module)
         && name.as_ref().is_none_or(|name| event.name == *name)
         && entity_id.as_ref().is_none_or(|id| event.entity_id.as_ref() == Some(id))
-        && span.is_none_or(|span| is_within(event.id, span))
+        && span.is_none_or(|span| span.contains(event.id.0))
         && before.is_none_or(|before| event.id < before)
 }
 
-fn is_within(id: EventId, span: Span) -> bool {
-    let (from, to) = span.ids();
-    from <= id.0 && id.0 < to
+fn has_text(filter: &EventFilter, event: &Event) -> bool {
+    filter.text.as_ref().is_none_or(|text| event.payload.windows(text.len().max(1)).any(|part| part == text.as_bytes()))
 }
 
 fn summary(row: &StoredEvent) -> EventSummary {

@@ -7,6 +7,7 @@ use super::rows::{EVENT, VIEW, event_row, int, number, view_row};
 use super::settled_chains;
 use crate::StoreError;
 use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView, SettledChain};
+use crate::backend::operator_actions::Span;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use hookloom_model::delivery::{Attempt, DeliveryId};
@@ -15,6 +16,7 @@ use hookloom_model::subscription::TenantId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// Condition of the last event of an entity ($3, $4) of a tenant ($1) before an event ($2). Ordered by `seq`, the order of
 /// acceptance even if the clock was set back. There is no gap between stored events, because the oldest of an entity is pruned
@@ -135,6 +137,14 @@ fn attempts_of_rows(rows: &[Row]) -> Result<Vec<Attempt>, StoreError> {
     Ok(attempts)
 }
 
+/// Query of [`VIEW`] for the deliveries of several events ($2), event by event. `OFFSET 0` keeps the tenant out of the choice of the
+/// index: without statistics, the server would read all of its deliveries.
+fn among_sql() -> String {
+    let each = "FROM unnest($2::uuid[]) e (wanted) CROSS JOIN LATERAL
+                  (SELECT * FROM deliveries d WHERE d.event = e.wanted OFFSET 0) deliveries";
+    VIEW.replace("FROM deliveries", each)
+}
+
 async fn list(
     connection: &Connection,
     tenant: &TenantId,
@@ -145,12 +155,47 @@ async fn list(
     let state = filter.state.map(|state| state as i16);
     let event = filter.event.map(|id| id.0);
     let before = filter.before.map(|id| id.0);
+    let (from, to) = filter.span.map(Span::ids).unzip();
+    let among: Option<Vec<Uuid>> = filter.among.as_ref().map(|among| among.iter().map(|id| id.0).collect());
     let limit = int(filter.limit);
-    let mut query = FilteredQuery::new(format!("{VIEW} WHERE tenant = $1"), &[&tenant]);
+    let mut query = match &among {
+        None => FilteredQuery::new(format!("{VIEW} WHERE tenant = $1"), &[&tenant]),
+        Some(among) => FilteredQuery::new(format!("{} WHERE tenant = $1", among_sql()), &[&tenant, among]),
+    };
     query.push_some(" AND subscription =", &subscription);
     query.push_some(" AND state =", &state);
     query.push_some(" AND event =", &event);
     query.push_some(" AND id <", &before);
+    query.push_some(" AND id >=", &from);
+    query.push_some(" AND id <", &to);
     query.push(" ORDER BY id DESC LIMIT", &limit);
     connection.query(&query.sql, &query.params).await?.iter().map(view_row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::test_server::TestDatabase;
+    use super::*;
+
+    /// Many ended deliveries, each of an event of its own.
+    const MANY: &str = "WITH new AS (SELECT i, ('01900000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid AS id FROM generate_series(1, 20000) i)
+         INSERT INTO deliveries (tenant, id, event, subscription, kind, state, due_at_ms, age_from_ms, created_at_ms, updated_at_ms)
+         SELECT 't', id, id, $1, 0, 1, i, i, i, i FROM new";
+
+    #[tokio::test]
+    async fn deliveries_of_several_events_are_found_by_their_index() {
+        let database = TestDatabase::new().await;
+        let (_store, _store_events) = database.open().await;
+        let beside = database.connect().await;
+        beside.execute(MANY, &[&Uuid::from_u128(7)]).await.expect("deliveries");
+        let few: Vec<Uuid> = (1..=200).map(Uuid::from_u128).collect();
+        for statistics in ["SELECT 1", "ANALYZE"] {
+            beside.batch_execute(statistics).await.expect(statistics);
+            let sql = format!("EXPLAIN {} WHERE tenant = $1 ORDER BY id DESC LIMIT $3", among_sql());
+            let rows = beside.query(&sql, &[&"t", &few, &50_i64]).await.expect("a plan");
+            let plan = rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join("\n");
+            assert!(plan.contains("deliveries_of_event"), "{statistics}: {plan}");
+            assert!(!plan.contains("Seq Scan on deliveries_ended"), "{statistics}: {plan}");
+        }
+    }
 }

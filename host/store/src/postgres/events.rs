@@ -19,19 +19,35 @@ use async_trait::async_trait;
 use hookloom_model::delivery::DeliveryKind;
 use hookloom_model::event::{Event, EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Query of [`summary`], without a condition.
-const SUMMARY: &str =
-    "SELECT id, name, module, entity_id, received_at_ms, fan_out, octet_length(payload)::int8 FROM events";
+/// Columns of [`summary`].
+const SUMMARY: &str = "SELECT id, name, module, entity_id, received_at_ms, fan_out, octet_length(payload)::int8";
 
 #[async_trait]
 impl EventBackend for Postgres {
     async fn events(&self, tenant: TenantId, filter: EventFilter) -> Result<Vec<EventSummary>, StoreError> {
         let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
             Box::pin(async move { list(connection, &tenant, &filter).await })
+        });
+        read.await
+    }
+
+    async fn event_summaries(
+        &self,
+        tenant: TenantId,
+        ids: Vec<EventId>,
+    ) -> Result<HashMap<EventId, EventSummary>, StoreError> {
+        let ids: Vec<Uuid> = ids.into_iter().map(|id| id.0).collect();
+        let read = self.readers.read_one(Owner::from(&tenant), move |connection| {
+            Box::pin(async move {
+                let sql = format!("{SUMMARY} FROM events WHERE tenant = $1 AND id = ANY ($2)");
+                let rows = connection.query(&sql, &[&&*tenant.0, &ids]).await?;
+                rows.iter().map(|row| summary(row).map(|event| (event.id, event))).collect()
+            })
         });
         read.await
     }
@@ -122,7 +138,10 @@ async fn list(
     let (from, to) = filter.span.map(Span::ids).unzip();
     let before = filter.before.map(|id| id.0);
     let limit = int(filter.limit);
-    let mut query = FilteredQuery::new(format!("{SUMMARY} WHERE tenant = $1"), &[&tenant]);
+    let searched = int(EVENTS_SEARCHED);
+    let text = filter.text.as_deref().map(str::as_bytes);
+    let columns = if text.is_some() { "SELECT *" } else { SUMMARY };
+    let mut query = FilteredQuery::new(format!("{columns} FROM events WHERE tenant = $1"), &[&tenant]);
     query.push_some(" AND module =", &module);
     query.push_some(" AND name =", &name);
     query.push_some(" AND entity_id =", &entity_id);
@@ -134,6 +153,12 @@ async fn list(
     query.push_some(" AND id >=", &from);
     query.push_some(" AND id <", &to);
     query.push_some(" AND id <", &before);
+    if let Some(text) = &text {
+        query.push(" ORDER BY id DESC LIMIT", &searched);
+        query.sql = format!("{SUMMARY} FROM ({}) newest", query.sql);
+        query.push(" WHERE position(", text);
+        query.sql.push_str(" IN payload) > 0");
+    }
     query.push(" ORDER BY id DESC LIMIT", &limit);
     connection.query(&query.sql, &query.params).await?.iter().map(summary).collect()
 }

@@ -7,6 +7,7 @@ use super::Sqlite;
 use super::partial_read::PartialRead;
 use crate::StoreError;
 use crate::backend::deliveries::{DeliveryBackend, DeliveryFilter, DeliveryView, EventView, SettledChain};
+use crate::backend::operator_actions::Span;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -146,7 +147,9 @@ fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> 
         Ok(count < FEW_PENDING)
     };
     let index = match filter {
-        DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_of_event",
+        DeliveryFilter { event: Some(_), .. } | DeliveryFilter { among: Some(_), .. } => {
+            "INDEXED BY deliveries_of_event"
+        }
         DeliveryFilter { subscription: Some(_), .. } => "INDEXED BY deliveries_of_subscription",
         // Few deliveries are found by their index. If there are many, some are among the newest.
         DeliveryFilter { state: Some(DeliveryState::Pending), .. } if few_pending()? => "INDEXED BY deliveries_due",
@@ -173,6 +176,13 @@ fn list(connection: &Connection, tenant: &TenantId, filter: &DeliveryFilter) -> 
     also("state = ?", filter.state.map(|state| Value::from(state as i64)));
     also("event = ?", filter.event.map(|id| id_value(id.0)));
     also("id < ?", filter.before.map(|id| id_value(id.0)));
+    let (from, to) = filter.span.map(Span::ids).unzip();
+    also("id >= ?", from.map(id_value));
+    also("id < ?", to.map(id_value));
+    if let Some(among) = &filter.among {
+        sql.push_str(&format!(" AND event IN ({})", vec!["?"; among.len()].join(", ")));
+        values.extend(among.iter().map(|id| id_value(id.0)));
+    }
     sql.push_str(" ORDER BY id DESC LIMIT ?");
     values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
     let mut statement = connection.prepare_cached(&sql)?;

@@ -14,9 +14,13 @@ use hookloom_model::delivery::DeliveryKind;
 use hookloom_model::event::{Event, EventId, Module};
 use hookloom_model::subscription::{SubscriptionId, TenantId};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Columns of [`summary`].
+const SUMMARY: &str = "SELECT id, name, module, entity_id, received_at_ms, fan_out, length(payload)";
 
 #[async_trait]
 impl EventBackend for Sqlite {
@@ -27,6 +31,29 @@ impl EventBackend for Sqlite {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params_from_iter(values), summary)?;
             rows.map(|row| row.map_err(StoreError::from)).collect()
+        };
+        self.readers.read(owner, read).await
+    }
+
+    async fn event_summaries(
+        &self,
+        tenant: TenantId,
+        ids: Vec<EventId>,
+    ) -> Result<HashMap<EventId, EventSummary>, StoreError> {
+        let owner = Owner::from(&tenant);
+        let read = move |connection: &Connection| {
+            let mut statement =
+                connection.prepare_cached(&format!("{SUMMARY} FROM events WHERE tenant = ? AND id = ?"))?;
+            let mut found = HashMap::new();
+            for id in ids {
+                match statement.query_row(params![&*tenant.0, id.0], summary).optional().map_err(StoreError::from) {
+                    Ok(event) => found.extend(event.map(|event| (id, event))),
+                    // The list that shows it has other rows.
+                    Err(error) if error.is_damage() => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(found)
         };
         self.readers.read(owner, read).await
     }
@@ -101,7 +128,7 @@ impl EventBackend for Sqlite {
 
 /// Returns the statement of a filter. Absent conditions are left out, so that SQLite can use the index of the others.
 fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
-    let EventFilter { module, name, entity_id, span, before, limit } = filter;
+    let EventFilter { module, name, entity_id, span, text, before, limit } = filter;
     let (from, to) = span.map(Span::ids).unzip();
     let conditions = [
         ("tenant =", Some(Value::from(tenant.to_string()))),
@@ -120,11 +147,19 @@ fn query(tenant: &TenantId, filter: &EventFilter) -> (String, Vec<Value>) {
         let names = Module::ALL.map(|module| format!("'{}'", module.as_str()));
         conditions.extend([" AND module IN (", &names.join(", "), ")"]);
     }
-    values.push(Value::from(i64::try_from(*limit).unwrap_or(i64::MAX)));
-    let sql = format!(
-        "SELECT id, name, module, entity_id, received_at_ms, fan_out, length(payload) FROM events
-         WHERE {conditions} ORDER BY id DESC LIMIT ?"
-    );
+    let limit = Value::from(i64::try_from(*limit).unwrap_or(i64::MAX));
+    let sql = match text {
+        None => format!("{SUMMARY} FROM events WHERE {conditions} ORDER BY id DESC LIMIT ?"),
+        Some(text) => {
+            values.push(Value::from(i64::try_from(EVENTS_SEARCHED).unwrap_or(i64::MAX)));
+            values.push(Value::from(text.as_bytes().to_vec()));
+            format!(
+                "{SUMMARY} FROM (SELECT * FROM events WHERE {conditions} ORDER BY id DESC LIMIT ?)
+                 WHERE instr(payload, ?) > 0 ORDER BY id DESC LIMIT ?"
+            )
+        }
+    };
+    values.push(limit);
     (sql, values)
 }
 

@@ -103,7 +103,9 @@ impl TwinSide {
         let state = (more & 2 > 0).then(|| DeliveryState::ALL[pick % 5]);
         let event = if more & 4 > 0 { Some(self.some_event(tenant, step).await) } else { None };
         let before = if pick > 3 { Some(self.some_delivery(tenant, step).await) } else { None };
-        let filter = DeliveryFilter { subscription, state, event, before, limit: pick };
+        let among = if pick % 4 == 2 { Some(vec![self.some_event(tenant, step).await]) } else { None };
+        let span = (pick % 3 == 1).then(|| span(more));
+        let filter = DeliveryFilter { subscription, state, event, among, span, before, limit: pick };
         told(self.store().deliveries(tenant.clone(), filter).await)
     }
 
@@ -114,6 +116,7 @@ impl TwinSide {
             name: (more & 2 > 0).then(|| event(pick).name),
             entity_id: (more & 4 > 0).then(|| (pick % 3).to_string()),
             span: (pick > 4).then(|| span(more)),
+            text: (pick % 4 == 3).then(|| more.to_string()),
             before: if pick % 3 == 2 { Some(self.some_event(tenant, step).await) } else { None },
             limit: pick + 1,
         };

@@ -71,6 +71,7 @@ pub(super) async fn list(
         event: params.event.trim().parse().ok().map(EventId),
         before: params.cursor.parse().ok().map(DeliveryId),
         limit: PAGE,
+        ..DeliveryFilter::default()
     };
     let views = state.operations.store.deliveries(user.tenant.clone(), filter).await?;
     let all = state.operations.store.catalog().subscriptions(&user.tenant);

@@ -64,6 +64,8 @@ fn is_wanted(view: &DeliveryView, filter: &DeliveryFilter) -> bool {
     filter.state.is_none_or(|state| state == view.state)
         && filter.subscription.is_none_or(|id| id == view.subscription)
         && filter.event.is_none_or(|id| id == view.event)
+        && filter.among.as_ref().is_none_or(|among| among.contains(&view.event))
+        && filter.span.is_none_or(|span| span.contains(view.id.0))
 }
 
 /// Returns the attempts of a delivery, without those that cannot be read.
