@@ -93,3 +93,4 @@ mod walk;
 mod walk_in_browser;
 mod warnings;
 mod webhook_list;
+mod webhook_page;

@@ -1,6 +1,7 @@
 //! Pages of deliveries: the list, one delivery with its timeline, and an event with its explanations.
 
 mod burst;
+pub(super) mod rows;
 mod timeline;
 
 use super::diff::Diff;
@@ -14,13 +15,14 @@ use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
 use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
-use crate::store::{BinFilter, DeliveryFilter, DeliveryView};
-use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
+use crate::store::{BinFilter, DeliveryFilter};
+use crate::subscription::{Subscription, SubscriptionId};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use burst::{Burst, Chain};
+use rows::{DeliveryRow, NextAttempt, rows};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,18 +36,8 @@ struct Deliveries {
     states: Vec<(&'static str, bool)>,
     subscriptions: Vec<(String, String, bool)>,
     event: String,
-    rows: Vec<DeliveryListRow>,
+    rows: Vec<DeliveryRow>,
     next: Option<String>,
-}
-
-struct DeliveryListRow {
-    id: String,
-    made: DisplayTime,
-    name: String,
-    state: &'static str,
-    kind: &'static str,
-    attempts: u32,
-    reason: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -75,22 +67,12 @@ pub(super) async fn list(
     };
     let views = state.operations.store.deliveries(user.tenant.clone(), filter).await?;
     let all = state.operations.store.catalog().subscriptions(&user.tenant);
-    let names: HashMap<SubscriptionId, String> = all.iter().map(|one| (one.id, name(one))).collect();
     let next = (views.len() == PAGE).then(|| views.last()).flatten().map(|last| {
         let query =
             [("state", params.state.as_str()), ("subscription", &params.subscription), ("event", &params.event)];
         let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
         format!("?{query}&cursor={}", last.id)
     });
-    let row = |view: DeliveryView| DeliveryListRow {
-        id: view.id.to_string(),
-        made: DisplayTime::at_ms(view.created_at_ms),
-        name: names.get(&view.subscription).cloned().unwrap_or_else(|| "deleted".to_owned()),
-        state: view.state.as_str(),
-        kind: kind(view.kind),
-        attempts: view.attempts_made,
-        reason: view.reason.map(|reason| reason.message).unwrap_or_default(),
-    };
     let page = Deliveries {
         states: DeliveryState::ALL.into_iter().map(|state| (state.as_str(), Some(state) == wanted)).collect(),
         subscriptions: all
@@ -98,7 +80,7 @@ pub(super) async fn list(
             .map(|one| (one.id.to_string(), name(one), one.id.to_string() == params.subscription))
             .collect(),
         event: params.event,
-        rows: views.into_iter().map(row).collect(),
+        rows: rows(&state, &user.tenant, views).await?,
         next,
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
     };
@@ -110,30 +92,6 @@ fn kind(kind: DeliveryKind) -> &'static str {
         DeliveryKind::Usual => "",
         DeliveryKind::Replay => "replay",
         DeliveryKind::Test => "test",
-    }
-}
-
-/// Time of the next attempt of a pending delivery: text, and the time if it is in the future.
-struct NextAttempt {
-    words: &'static str,
-    at: Option<DisplayTime>,
-}
-
-impl NextAttempt {
-    fn of(view: &DeliveryView, subscription: Option<&Subscription>, now_ms: i64) -> Option<Self> {
-        if view.state != DeliveryState::Pending {
-            return None;
-        }
-        let at = view.due_at_ms.filter(|due_ms| *due_ms > now_ms).map(DisplayTime::at_ms);
-        let is_paused = subscription.is_some_and(|one| one.state == SubscriptionState::Paused);
-        let words = match (is_paused, view.awaiting_plugin, &at) {
-            (true, _, _) => "when the webhook is resumed",
-            (_, true, Some(_)) => "when another version or config of its plugin comes, or at",
-            (_, true, None) => "when another version or config of its plugin comes",
-            (_, _, Some(_)) => "",
-            (_, _, None) => "now, as soon as it is its turn",
-        };
-        Some(NextAttempt { words, at: at.filter(|_| !is_paused) })
     }
 }
 
@@ -181,7 +139,8 @@ pub(super) async fn one(
         DeliveryState::Pending => vec![("retry", "Attempt now"), ("cancel", "Cancel")],
         _ => vec![("retry", "Attempt again")],
     };
-    let due = NextAttempt::of(&view, subscription.as_deref(), now_ms());
+    let lane = state.operations.lanes.status(view.subscription);
+    let due = NextAttempt::of(&view, subscription.as_deref().map(|one| one.state), lane, now_ms());
     let page = Delivery {
         id: view.id.to_string(),
         state: view.state.as_str(),

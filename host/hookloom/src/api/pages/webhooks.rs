@@ -1,6 +1,8 @@
 //! Pages of webhooks: Settings › API & Analytics › Webhooks of the vendor's guide, with more functions.
 
+mod activity;
 mod config_fields;
+mod facts;
 mod filter_form;
 mod filter_rows;
 mod form;
@@ -9,8 +11,12 @@ pub(super) mod list;
 mod matching;
 pub(super) mod new;
 mod prefill;
+mod setting_form;
+mod setting_kinds;
+mod setting_list;
 mod settle_form;
 mod test_delivery;
+mod time_text;
 
 use super::forms::Form;
 use super::notes::NoteParams;
@@ -25,9 +31,11 @@ use crate::ids::BinId;
 use crate::operations::{Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody};
 use crate::subscription::{SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
+use activity::WebhookDay;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use facts::SettingFact;
 use filter_form::{COUNT, FilterForm, FilterPart, PART, ShownFilter};
 use form::WebhookForm;
 use http::StatusCode;
@@ -41,14 +49,6 @@ use uuid::Uuid;
 
 /// Message of the vendor's page.
 const SAVED: &str = "Preferences saved successfully";
-
-fn state_word(state: SubscriptionState) -> &'static str {
-    match state {
-        SubscriptionState::Active => "active",
-        SubscriptionState::Paused => "paused",
-        SubscriptionState::Disabled => "disabled",
-    }
-}
 
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
@@ -121,7 +121,6 @@ struct Webhook {
     frame: Frame,
     id: String,
     name: String,
-    state: &'static str,
     state_reason: Option<String>,
     ascii_host: Option<String>,
     modules: String,
@@ -130,7 +129,10 @@ struct Webhook {
     bin: Option<BinId>,
     filter: Option<ShownFilter>,
     settle: Option<crate::settle::Settle>,
-    lane: String,
+    activity: WebhookDay,
+    facts: Vec<SettingFact>,
+    /// Present state of its requests.
+    present: String,
     signing: String,
     secrets: String,
     secret: Option<String>,
@@ -177,7 +179,6 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
     let page = Webhook {
         id: subscription.id.to_string(),
         name: name(&subscription),
-        state: state_word(subscription.state),
         state_reason: subscription.state_reason.clone(),
         ascii_host: subscription.settings.ascii_host(),
         modules: modules(&subscription),
@@ -185,7 +186,9 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         bin: bin_urls::bin_of(&subscription.settings.notify_url, state),
         filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
         settle: subscription.settings.settle,
-        lane: lane(state, subscription.id),
+        activity: WebhookDay::of(state, &subscription).await?,
+        facts: facts::facts(&subscription.settings),
+        present: present(state, subscription.id),
         signing: signing.collect::<Vec<_>>().join(", "),
         secrets: subscription.settings.secrets().keys().cloned().collect::<Vec<_>>().join(", "),
         secret: shown.secret,
@@ -201,18 +204,13 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
     render(state, Some(&user.tenant), page).await
 }
 
-fn lane(state: &ApiState, id: SubscriptionId) -> String {
-    let Some(lane) = state.operations.lanes.status(id) else {
-        let is_here = state.operations.store.owns(id);
-        let why = if is_here { "no deliveries since the host started" } else { "another host attempts its deliveries" };
-        return why.to_owned();
-    };
-    let rests = match (lane.rests_for, lane.rests_ms) {
-        (Some(what), Some(ms)) => format!("; paused for {} s ({what})", ms.div_ceil(1_000)),
-        (Some("plugin"), None) => "; waits for its plugin, which is being compiled".to_owned(),
-        _ => String::new(),
-    };
-    format!("{} in progress, at most {} at once; circuit breaker {}{rests}", lane.in_flight, lane.window, lane.breaker)
+/// Returns what the requests of a webhook do at present.
+fn present(state: &ApiState, id: SubscriptionId) -> String {
+    match state.operations.lanes.status(id) {
+        Some(lane) => facts::present(lane, now_ms()),
+        None if state.operations.store.owns(id) => "no deliveries since the host started".to_owned(),
+        None => "another host attempts its deliveries".to_owned(),
+    }
 }
 
 /// Returns path, label, and a question for confirmation of each action.

@@ -74,6 +74,15 @@ impl SubscriptionWrite {
         }
     }
 
+    /// Returns the write with secrets to set or, without a value, to delete, and with a signing secret of the owner's own.
+    pub(crate) fn with_secrets(
+        self,
+        secrets: BTreeMap<String, Option<String>>,
+        signing_secret: Option<String>,
+    ) -> Self {
+        SubscriptionWrite { secrets: SecretsWrite::Values(secrets), signing_secret, ..self }
+    }
+
     /// Parses a new subscription.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
         SubscriptionWrite::split(read_body(body)?, ReadOnly::default())

@@ -1,8 +1,10 @@
-//! Form of a webhook: the vendor's two fields, and event names, filter, settling, plugin, configuration and name.
+//! Form of a webhook: the vendor's two fields, event names, filter, settling, plugin, configuration and name, and all other settings
+//! in folded parts.
 
 use super::config_fields::{FieldGroup, PREFIX, groups};
 use super::filter_form::{COUNT, FILTER, FilterForm, filter_in};
 use super::matching::modules_in;
+use super::setting_form::{FoldedPart, SecretForm, changed, parts_again, parts_of, secrets_in};
 use super::settle_form::{SettleForm, settle_in};
 use crate::api::ApiState;
 use crate::api::pages::PageError;
@@ -42,6 +44,9 @@ pub(super) struct WebhookForm {
     pub(super) config: String,
     /// Plugin that another page has added, and that is not saved yet.
     pub(super) added_plugin: Option<String>,
+    /// Folded parts with all other settings.
+    pub(super) parts: Vec<FoldedPart>,
+    pub(super) secrets: SecretForm,
 }
 
 /// Fields with a place for their faults, in the order of the form.
@@ -68,6 +73,8 @@ impl WebhookForm {
             groups: Vec::new(),
             config: String::new(),
             added_plugin: None,
+            parts: parts_of(&Settings::new(String::new(), Vec::new())),
+            secrets: SecretForm::default(),
         })
     }
 
@@ -92,8 +99,15 @@ impl WebhookForm {
             description: settings.description.clone(),
             plugin: settings.plugin.0.iter().map(step).collect::<Vec<_>>().join(", "),
             config: as_lines(&config),
+            parts: parts_of(settings),
+            secrets: SecretForm::of(settings),
             ..WebhookForm::blank(state, &subscription.tenant).await?
         })
+    }
+
+    /// Returns true if a field has a fault, which gets the focus.
+    pub(super) fn has_fault_at_field(&self) -> bool {
+        !self.errors.is_empty() || self.parts.iter().any(|part| part.is_open)
     }
 
     /// Returns the fault of a field, if there is one.
@@ -117,6 +131,7 @@ impl WebhookForm {
         };
         let problem = problem.or(count_problem.as_ref());
         let blank = WebhookForm::blank(state, tenant).await?;
+        let old = id.map(|id| state.operations.subscription(tenant, id)).transpose()?;
         let ticked = form.all("modules");
         // A text that cannot be read stays as it is, beside its problem.
         let mut config = config_of(form).unwrap_or_else(|_| fields_of(form));
@@ -144,6 +159,8 @@ impl WebhookForm {
             plugin: form.get("plugin").to_owned(),
             plugins: blank.plugins,
             added_plugin: None,
+            parts: parts_again(form, old.as_deref(), problem),
+            secrets: SecretForm::again(form, old.as_deref(), problem),
             config: if text_is_readable { as_lines(&config) } else { form.get("config").to_owned() },
         })
     }
@@ -161,7 +178,7 @@ async fn plugins(state: &ApiState, tenant: &TenantId) -> Result<Vec<String>, Pag
     Ok(all.into_iter().filter(|plugin| plugin.tenant == *tenant).map(|plugin| plugin.name).collect())
 }
 
-/// Returns the settings of the form. Settings that it does not show stay.
+/// Returns the settings of the form. Settings without a field stay.
 pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<SubscriptionWrite, Problem> {
     let config = config_of(form).map_err(|detail| Problem::field("/config", detail))?;
     let plugin = chain_of(form).map_err(|detail| Problem::field("/plugin", detail))?;
@@ -178,8 +195,10 @@ pub(super) fn settings(form: &Form, old: Option<&Subscription>) -> Result<Subscr
         (others.events.clone(), others.filter.clone())
     };
     let settle = settle_in(form, others.settle)?;
+    let others = changed(form, others)?;
     let settings = Settings { notify_url, modules, events, filter, settle, description, config, plugin, ..others };
-    Ok(SubscriptionWrite::of(settings))
+    let secrets = secrets_in(form)?;
+    Ok(SubscriptionWrite::of(settings).with_secrets(secrets.values, secrets.signing_secret))
 }
 
 /// Returns the plugins of the form, in their order.
