@@ -21,6 +21,7 @@ mod crash;
 mod damage;
 mod damaged_components;
 mod data_folder;
+mod delivery_list;
 mod documents;
 mod durability;
 mod entities;

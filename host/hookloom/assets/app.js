@@ -21,14 +21,14 @@ function localTimes(root) {
 }
 setInterval(() => localTimes(document), 30000);
 
-// A page that watches something takes its regions anew when it hears of it, at most once a second.
+// A page that watches something takes its regions anew when it hears of it, at most once a second. A region with a checked box stays.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const region of document.querySelectorAll("[data-region]")) {
     const other = fresh.querySelector(`[data-region="${region.dataset.region}"]`);
-    if (!other || other.innerHTML === region.dataset.was || region.contains(document.activeElement)) continue;
+    if (!other || other.innerHTML === region.dataset.was || region.contains(document.activeElement) || region.querySelector(".choose input:checked")) continue;
     const was = other.innerHTML;
     region.replaceChildren(...other.childNodes);
     region.dataset.was = was;
@@ -76,6 +76,9 @@ document.addEventListener("submit", (event) => {
 
 document.addEventListener("change", (event) => {
   if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
+  if (event.target.matches("[data-check-all]")) {
+    for (const box of event.target.form.querySelectorAll("tbody input[type=checkbox]")) box.checked = event.target.checked;
+  }
 });
 
 document.addEventListener("click", async (event) => {

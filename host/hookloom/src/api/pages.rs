@@ -88,7 +88,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/webhooks/new", get(webhooks::new::page))
         .route("/t/{t}/webhooks/{id}", get(webhooks::one).post(webhooks::update))
         .route("/t/{t}/webhooks/{id}/{action}", post(webhooks::act))
-        .route("/t/{t}/deliveries", get(deliveries::list))
+        .route("/t/{t}/deliveries", get(deliveries::list::page).post(deliveries::list::act))
         .route("/t/{t}/deliveries/{id}", get(deliveries::one))
         .route("/t/{t}/deliveries/{id}/{action}", post(deliveries::act))
         .route("/t/{t}/events/{id}", get(deliveries::event))

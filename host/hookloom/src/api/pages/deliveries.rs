@@ -1,7 +1,9 @@
 //! Pages of deliveries: the list, one delivery with its timeline, and an event with its explanations.
 
 mod burst;
+pub(super) mod list;
 pub(super) mod rows;
+mod search;
 mod timeline;
 
 use super::diff::Diff;
@@ -9,83 +11,24 @@ use super::user::{Posted, TenantUser};
 use super::webhook_words::name;
 use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, filters, go_to, render};
 use crate::api::ApiState;
-use crate::api::extract::{Item, Params};
+use crate::api::extract::Item;
 use crate::clock::now_ms;
 use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
 use crate::event::{Event, EventId};
 use crate::operations::Problem;
 use crate::plugin::{PluginInput, Shown};
-use crate::store::{BinFilter, DeliveryFilter};
-use crate::subscription::{Subscription, SubscriptionId};
+use crate::store::BinFilter;
+use crate::subscription::Subscription;
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use burst::{Burst, Chain};
-use rows::{DeliveryRow, NextAttempt, rows};
-use serde::Deserialize;
+use rows::NextAttempt;
 use std::collections::HashMap;
 use std::sync::Arc;
 use timeline::AttemptView;
 use uuid::Uuid;
-
-#[derive(Template)]
-#[template(path = "deliveries.html")]
-struct Deliveries {
-    frame: Frame,
-    states: Vec<(&'static str, bool)>,
-    subscriptions: Vec<(String, String, bool)>,
-    event: String,
-    rows: Vec<DeliveryRow>,
-    next: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct DeliveryListParams {
-    state: String,
-    subscription: String,
-    event: String,
-    cursor: String,
-}
-
-const PAGE: usize = 50;
-
-pub(super) async fn list(
-    user: TenantUser,
-    Params(params): Params<DeliveryListParams>,
-    State(state): State<Arc<ApiState>>,
-) -> Result<HtmlPage, PageError> {
-    let wanted = DeliveryState::ALL.into_iter().find(|state| state.as_str() == params.state);
-    let filter = DeliveryFilter {
-        subscription: params.subscription.parse().ok().map(SubscriptionId),
-        state: wanted,
-        event: params.event.trim().parse().ok().map(EventId),
-        before: params.cursor.parse().ok().map(DeliveryId),
-        limit: PAGE,
-        ..DeliveryFilter::default()
-    };
-    let views = state.operations.store.deliveries(user.tenant.clone(), filter).await?;
-    let all = state.operations.store.catalog().subscriptions(&user.tenant);
-    let next = (views.len() == PAGE).then(|| views.last()).flatten().map(|last| {
-        let query =
-            [("state", params.state.as_str()), ("subscription", &params.subscription), ("event", &params.event)];
-        let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-        format!("?{query}&cursor={}", last.id)
-    });
-    let page = Deliveries {
-        states: DeliveryState::ALL.into_iter().map(|state| (state.as_str(), Some(state) == wanted)).collect(),
-        subscriptions: all
-            .iter()
-            .map(|one| (one.id.to_string(), name(one), one.id.to_string() == params.subscription))
-            .collect(),
-        event: params.event,
-        rows: rows(&state, &user.tenant, views).await?,
-        next,
-        frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
-    };
-    render(&state, Some(&user.tenant), page).await
-}
 
 fn kind(kind: DeliveryKind) -> &'static str {
     match kind {
