@@ -22,6 +22,7 @@ mod damage;
 mod damaged_components;
 mod data_folder;
 mod delivery_list;
+mod delivery_page;
 mod documents;
 mod durability;
 mod entities;

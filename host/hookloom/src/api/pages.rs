@@ -18,6 +18,7 @@ mod bins;
 mod bins_view;
 mod book;
 mod chart;
+mod curl;
 mod deliveries;
 mod design;
 mod diff;

@@ -1,14 +1,15 @@
 //! Views of bins and of received requests: as text, form, bytes or command, with the check of the signature and the plugin's
 //! result.
 
-use super::deliveries::before_and_after;
+use super::curl::of_received;
+use super::deliveries::sent_body::made_now;
 use super::diff::Diff;
 use super::forms::{Form, pairs};
 use super::{DisplayTime, Frame, filters, short, size};
 use crate::api::ApiState;
 use crate::delivery::DeliveryId;
 use crate::ids::BinId;
-use crate::inspector::{Bin, BinRequest, BinSettings, Reply, RequestHead};
+use crate::inspector::{Bin, BinRequest, BinSettings, Reply};
 use crate::operations::Problem;
 use crate::plural::counted;
 use crate::signature::verifies;
@@ -112,7 +113,7 @@ impl RequestView {
             size: format!("{}{truncated}", size(head.bytes as u64)),
             pretty: if is_json { crate::diff::pretty(&raw) } else { String::new() },
             hex: hex_dump(&body),
-            curl: curl(&head, &raw, &super::bin_urls::internal_url(&bin.id, state)),
+            curl: of_received(&head, &raw, &super::bin_urls::internal_url(&bin.id, state)),
             previous: previous.map(|before| Diff::new(String::from_utf8_lossy(&before.body), raw.as_str())),
             method: head.method,
             path: head.path,
@@ -166,7 +167,7 @@ async fn host_delivery(state: &ApiState, tenant: &TenantId, request: &BinRequest
         // The received body is the one that was sent, even if the plugin has changed since.
         Diff::new(event.text(), String::from_utf8_lossy(&request.body))
     } else {
-        before_and_after(state, event, subscription).await
+        made_now(state, event, subscription).await.diff
     };
     Some((signature, Some((view.id.to_string(), judge, diff))))
 }
@@ -193,67 +194,9 @@ fn hex_dump(body: &[u8]) -> String {
     dump
 }
 
-/// Returns a curl command that sends the same request.
-fn curl(head: &RequestHead, body: &str, url: &str) -> String {
-    let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
-    let path = head.path.trim_start_matches('/');
-    let mut command = format!("curl --globoff -X {} {}", quoted(&head.method), quoted(&format!("{url}{path}{query}")));
-    let of_the_connection = ["host", "content-length", "connection", "transfer-encoding", "expect"];
-    for (name, value) in head.headers.iter().filter(|(name, _)| !of_the_connection.contains(&name.as_str())) {
-        let _ = write!(command, " \\\n  -H {}", quoted(&format!("{name}: {value}")));
-    }
-    if !body.is_empty() {
-        let _ = write!(command, " \\\n  --data-raw {}", quoted(body));
-    }
-    command
-}
-
-/// Quotes a text for a shell. Control characters are written as escapes (`$'…'`, POSIX.1-2024, section 2.2.4), because in a
-/// terminal they could end the paste and run what a sender wrote.
-fn quoted(text: &str) -> String {
-    if !text.contains(|letter: char| letter.is_control() && letter != '\n') {
-        return format!("'{}'", text.replace('\'', r"'\''"));
-    }
-    let mut word = String::from("$'");
-    for letter in text.chars() {
-        match letter {
-            '\'' | '\\' => word.extend(['\\', letter]),
-            '\n' => word.push('\n'),
-            // Three octal digits, so that a following digit does not belong to the escape.
-            _ if letter.is_control() => {
-                letter.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push_str(&format!("\\{byte:03o}")));
-            }
-            _ => word.push(letter),
-        }
-    }
-    word + "'"
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_keeps_quotes_apart() {
-        let head = RequestHead {
-            method: "POST".into(),
-            path: "/a".into(),
-            query: "b=1".into(),
-            headers: vec![("host".into(), "x".into()), ("x-y".into(), "it's".into())],
-            ..RequestHead::default()
-        };
-        let command = curl(&head, "{'}", "http://h/bins/1/");
-        assert_eq!(
-            command,
-            "curl --globoff -X 'POST' 'http://h/bins/1/a?b=1' \\\n  -H 'x-y: it'\\''s' \\\n  --data-raw '{'\\''}'"
-        );
-    }
-
-    #[test]
-    fn a_command_holds_nothing_that_a_terminal_obeys() {
-        assert_eq!(quoted("a\nb"), "'a\nb'");
-        assert_eq!(quoted("\x1b[201~\rrm -rf '\\\u{9b}1"), "$'\\033[201~\\015rm -rf \\'\\\\\\302\\2331'");
-    }
 
     #[test]
     fn bytes_are_shown_with_their_letters() {

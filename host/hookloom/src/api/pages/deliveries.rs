@@ -4,19 +4,18 @@ mod burst;
 pub(super) mod list;
 pub(super) mod rows;
 mod search;
+pub(super) mod sent_body;
 mod timeline;
 
-use super::diff::Diff;
 use super::user::{Posted, TenantUser};
 use super::webhook_words::name;
 use super::{DisplayTime, Frame, HtmlPage, PageError, bin_urls, filters, go_to, render};
 use crate::api::ApiState;
-use crate::api::extract::Item;
+use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
-use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState, Verdict};
-use crate::event::{Event, EventId};
+use crate::delivery::{DeliveryId, DeliveryKind, DeliveryState};
+use crate::event::EventId;
 use crate::operations::Problem;
-use crate::plugin::{PluginInput, Shown};
 use crate::store::BinFilter;
 use crate::subscription::Subscription;
 use crate::url_path::UrlPath;
@@ -25,6 +24,8 @@ use axum::extract::State;
 use axum::response::Response;
 use burst::{Burst, Chain};
 use rows::NextAttempt;
+use sent_body::{SentBody, made_now};
+use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 use timeline::AttemptView;
@@ -44,7 +45,6 @@ struct Delivery {
     frame: Frame,
     id: String,
     state: &'static str,
-    reason: String,
     subscription: String,
     name: String,
     event: String,
@@ -63,12 +63,25 @@ struct Delivery {
     actions: Vec<(&'static str, &'static str)>,
     accepted: DisplayTime,
     attempts: Vec<AttemptView>,
-    diff: Diff,
+    /// True if the comparison stands side by side.
+    is_split: bool,
+    body: SentBody,
+}
+
+/// Value of `view` for a comparison side by side.
+const SPLIT: &str = "split";
+
+/// Query of a delivery's page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DeliveryParams {
+    view: String,
 }
 
 pub(super) async fn one(
     user: TenantUser,
     Item(id): Item<Uuid>,
+    Params(params): Params<DeliveryParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
     let (view, attempts) = state.operations.store.delivery(user.tenant.clone(), DeliveryId(id)).await?;
@@ -87,24 +100,32 @@ pub(super) async fn one(
     let page = Delivery {
         id: view.id.to_string(),
         state: view.state.as_str(),
-        reason: view.reason.map(|reason| reason.message).unwrap_or_default(),
         subscription: view.subscription.to_string(),
         name: subscription.as_deref().map_or_else(|| "deleted".to_owned(), name),
         event: view.event.to_string(),
         event_name: event.name.clone(),
         received: received_in_bin(&state, &user, subscription.as_deref(), view.id).await,
         due,
-        why: why.unwrap_or_default(),
+        why: why.as_deref().map(first_line).unwrap_or_default(),
         superseded_by: view.superseded_by.map(|by| by.to_string()),
         burst: view.settled.filter(|settled| settled.count > 1).map(Burst::of),
         chain: chain.map(|chain| Chain::of(&chain, Some(id))),
         actions,
         accepted: DisplayTime::at_ms(event.received_at_ms),
         attempts: attempts.iter().map(AttemptView::new).collect(),
-        diff: before_and_after(&state, event, subscription).await,
+        is_split: params.view == SPLIT,
+        body: SentBody::of(made_now(&state, event, subscription).await, &attempts),
         frame: Frame::new(&user, &state, "Deliveries").watching("attempts"),
     };
     render(&state, Some(&user.tenant), page).await
+}
+
+/// Returns the beginning of a text. The whole fault stands at its attempt.
+fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => text.to_owned(),
+    }
 }
 
 /// Returns the path of the newest request of a delivery in the bin that is its receiver.
@@ -119,35 +140,6 @@ async fn received_in_bin(
     let found = state.operations.store.bin_requests(user.tenant.clone(), bin.clone(), filter).await.ok()?;
     let request = found.requests.first()?;
     Some(UrlPath::pages_of(&user.tenant).then("bins").then(&bin).then(&request.id).to_string())
-}
-
-/// Returns the event, and the present result of the subscription's plugins for it.
-pub(super) async fn before_and_after(
-    state: &ApiState,
-    event: Arc<Event>,
-    subscription: Option<Arc<Subscription>>,
-) -> Diff {
-    let Some(subscription) = subscription else {
-        return Diff::same("The webhook was deleted; the event:", event.text());
-    };
-    if subscription.settings.plugin.0.is_empty() {
-        return Diff::same("There is no plugin: the event is sent unchanged.", event.text());
-    }
-    let previous = state.operations.store.previous(subscription.tenant.clone(), &event).await.ok().flatten();
-    let judged = state
-        .operations
-        .plugins
-        .judge_with(PluginInput { previous, ..PluginInput::new(event.clone(), subscription) })
-        .await;
-    let shown = Shown::new(judged, &event);
-    match (shown.verdict, shown.body) {
-        (Verdict::Replace, Some(body)) => Diff::new(event.text(), body),
-        (Verdict::Pass, _) => Diff::same("The plugin passes it unchanged.", event.text()),
-        (verdict, _) => {
-            let reason = shown.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            Diff::words(format!("Nothing would be sent; the plugin says {verdict}{reason}"))
-        }
-    }
 }
 
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {

@@ -62,6 +62,11 @@ impl Diff {
         &self.compared.lines
     }
 
+    /// Returns the lines in two columns: class and text of each cell.
+    pub(super) fn side_by_side(&self) -> Vec<[SideCell<'_>; 2]> {
+        paired(&self.compared.lines)
+    }
+
     /// Returns the body, if nothing differs.
     pub(super) fn text(&self) -> &str {
         &self.compared.text
@@ -77,10 +82,70 @@ impl DiffLines {
     }
 }
 
+/// Class and text of a line in one of two columns.
+pub(super) type SideCell<'a> = (&'static str, &'a str);
+
+/// Returns lines in two columns. Removed lines stand beside the added ones that follow them; a cell without a line is a gap.
+fn paired<'a>(lines: &'a [(&'static str, char, String)]) -> Vec<[SideCell<'a>; 2]> {
+    const GAP: SideCell<'static> = ("gap", "");
+    let mut rows = Vec::new();
+    // Beginning of the rows whose right cells are gaps.
+    let mut open = 0;
+    for (class, sign, text) in lines {
+        let cell = (*class, text.as_str());
+        match sign {
+            '-' => rows.push([cell, GAP]),
+            '+' if open < rows.len() => {
+                rows[open][1] = cell;
+                open += 1;
+                continue;
+            }
+            '+' => rows.push([GAP, cell]),
+            _ => rows.push([cell, cell]),
+        }
+        if *sign != '-' {
+            open = rows.len();
+        }
+    }
+    rows
+}
+
 fn class(sign: char) -> &'static str {
     match sign {
         '+' => "add",
         '-' => "del",
         _ => "same",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks the columns of lines that are written with their signs. A gap is a dot.
+    #[track_caller]
+    fn check(lines: &[&str], expected: &[&str]) {
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| {
+                let sign = line.chars().next().expect("a sign");
+                (class(sign), sign, line[1..].to_owned())
+            })
+            .collect();
+        let shown = paired(&lines).into_iter().map(|row| {
+            row.map(|(class, text)| if class == "gap" { ".".to_owned() } else { text.to_owned() }).join("|")
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn removed_lines_stand_beside_added_ones() {
+        check(&[], &[]);
+        check(&[" a", "-b", "+c", " d"], &["a|a", "b|c", "d|d"]);
+        check(&["-a", "-b", "+c"], &["a|c", "b|."]);
+        check(&["-a", "+b", "+c", " d"], &["a|b", ".|c", "d|d"]);
+        check(&["+a", "-b", "+c"], &[".|a", "b|c"]);
+        check(&["-a", " b", "+c"], &["a|.", "b|b", ".|c"]);
+        check(&["-a", "+b", "-c", "-d", "+e"], &["a|b", "c|e", "d|."]);
     }
 }

@@ -1,14 +1,17 @@
 //! Attempt on the timeline of a delivery.
 
 use crate::api::pages::{DisplayTime, duration, short, size};
-use crate::delivery::{Arm, Attempt, AttemptOutcome, JudgedStep, Timings};
+use crate::delivery::{Arm, Attempt, AttemptOutcome, JudgedStep, Reason, Timings};
 
 /// Attempt for display.
 pub(super) struct AttemptView {
     pub(super) number: u32,
     pub(super) at: DisplayTime,
     pub(super) outcome: AttemptOutcome,
+    /// Reason in one line, or the first line of one with several.
     pub(super) reason: String,
+    /// Further lines of the reason, such as a backtrace.
+    pub(super) fault: String,
     pub(super) status: Option<u16>,
     pub(super) echoed: bool,
     pub(super) timings: String,
@@ -32,17 +35,20 @@ pub(super) struct StepView {
 
 impl AttemptView {
     pub(super) fn new(attempt: &Attempt) -> Self {
+        let reason = attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (reason, fault) = reason.split_once('\n').unwrap_or((&reason, ""));
         AttemptView {
             number: attempt.number,
             at: DisplayTime::at_ms(attempt.started_at_ms),
             outcome: attempt.outcome,
-            reason: attempt.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
+            reason: reason.to_owned(),
+            fault: fault.to_owned(),
             status: attempt.status,
             echoed: attempt.echoed,
             timings: attempt.timings.map(|timings| parts(&timings, is_tls(attempt))).unwrap_or_default(),
             generation: attempt.config_generation,
             body_sha256: attempt.body_sha256.as_deref().map(short).unwrap_or_default(),
-            steps: attempt.steps.iter().map(step).collect(),
+            steps: attempt.steps.iter().map(|one| step(one, attempt.reason.as_ref())).collect(),
             log: attempt.log.join("\n"),
             request: attempt.request.as_ref().map(|lines| lines.join("\n")).unwrap_or_default(),
             response: response(attempt),
@@ -50,8 +56,10 @@ impl AttemptView {
     }
 }
 
-fn step(step: &JudgedStep) -> StepView {
-    let reason = step.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+/// Returns a step. A reason that is the attempt's stands there, and not twice.
+fn step(step: &JudgedStep, of_attempt: Option<&Reason>) -> StepView {
+    let reason = step.reason.as_ref().filter(|reason| Some(*reason) != of_attempt);
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
     StepView {
         plugin: step.plugin.clone(),
         arm: match step.arm {
