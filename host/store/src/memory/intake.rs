@@ -180,9 +180,10 @@ fn write_usual_delivery(
     let is_ordered = subscription.settings.ordering.is_some();
     let entity_id = event.entity_id.clone().filter(|_| is_ordered);
     let key = (new.delivery.tenant.clone(), new.delivery.id);
+    let at_ms = new.delivery.age_from_ms;
     write_delivery(tables, new, entity_id.map(|entity_id| (event.module.as_str(), entity_id)));
     if let Some(by) = superseded_by {
-        settling::end_superseded(tables, &key, by);
+        settling::end_superseded(tables, &key, by, at_ms);
     }
 }
 

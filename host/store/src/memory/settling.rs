@@ -3,7 +3,6 @@
 use super::tables::{MemoryTables, StoredDelivery};
 use crate::settling::{Survivor, WaitingDelivery};
 use crate::store_event::NewDelivery;
-use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{DeliveryId, DeliveryState};
 use hookloom_model::subscription::TenantId;
 
@@ -17,7 +16,7 @@ pub(super) fn supersede(tables: &mut MemoryTables, new: &mut NewDelivery) -> Opt
     let key = (new.delivery.tenant.clone(), waiting.id);
     match new.meet(&mut waiting) {
         Survivor::New => {
-            end_superseded(tables, &key, new.delivery.id);
+            end_superseded(tables, &key, new.delivery.id, new.delivery.age_from_ms);
             None
         }
         Survivor::Waiting => {
@@ -29,13 +28,13 @@ pub(super) fn supersede(tables: &mut MemoryTables, new: &mut NewDelivery) -> Opt
     }
 }
 
-/// Ends a delivery that another one supersedes.
-pub(super) fn end_superseded(tables: &mut MemoryTables, key: &DeliveryKey, by: DeliveryId) {
+/// Ends a delivery that another one supersedes, at the time of the later event.
+pub(super) fn end_superseded(tables: &mut MemoryTables, key: &DeliveryKey, by: DeliveryId, at_ms: i64) {
     if let Some(row) = tables.deliveries.get_mut(key) {
         row.state = DeliveryState::Superseded;
         row.settling = None;
         row.superseded_by = Some(by);
-        row.updated_at_ms = now_ms();
+        row.updated_at_ms = at_ms;
     }
 }
 
