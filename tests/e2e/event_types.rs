@@ -35,6 +35,8 @@ async fn events_of_an_own_type_are_accepted_from_then_on_and_counted() {
     let expected = [
         "Contact is Created",
         "Contact is Updated",
+        "Incident is Closed",
+        "Incident is Opened",
         "Opportunity is Created",
         "Opportunity is Updated",
         "Subscription is Disabled",
@@ -43,7 +45,7 @@ async fn events_of_an_own_type_are_accepted_from_then_on_and_counted() {
     ];
     assert_eq!(names(&all), expected);
     let counts: Vec<u64> = all.as_array().unwrap().iter().map(|one| one["recent_events"].as_u64().unwrap()).collect();
-    assert_eq!(counts, [1, 0, 0, 0, 0, 0, 2]);
+    assert_eq!(counts, [1, 0, 0, 0, 0, 0, 0, 0, 2]);
     assert!(all[0]["last_received_at_ms"].as_i64() > Some(0) && all[1]["last_received_at_ms"].is_null(), "{all}");
 
     // The answer of GET can be edited and sent back.
@@ -91,7 +93,7 @@ async fn an_event_type_that_does_not_fit_is_refused_with_its_position() {
     let both = json!({"event_types": {"Fits": {"module": "Deal"}, "a/b": {"module": "Subscription"}}});
     let refused = host.ask(Method::PATCH, "/v1/tenants/default", both.to_string()).await;
     assert_eq!(text(&refused.json["errors"][0], "pointer"), "/event_types/a~1b/module", "{}", refused.text);
-    assert_eq!(names(&host.get("./event-types").await).len(), 6, "nothing was changed");
+    assert_eq!(names(&host.get("./event-types").await).len(), 8, "nothing was changed");
 }
 
 #[tokio::test]
@@ -134,5 +136,5 @@ async fn the_page_adds_describes_and_removes() {
     assert!(taken.status == 422 && taken.text.contains("an event name of Agile CRM"), "{}", taken.text);
     let removed = visitor.post("/t/default/event-types/remove", &[("name", NAME)]).await;
     assert_eq!(removed.status, 303);
-    assert_eq!(names(&host.get("./event-types").await).len(), 6);
+    assert_eq!(names(&host.get("./event-types").await).len(), 8);
 }

@@ -5,7 +5,7 @@
 //!   next page shows something once ([`notes`]), or in the page with the faults. Only the latter is reached by a POST, and it has
 //!   no live updates.
 //! - Changes go through the handlers of the REST routes, with the same rules, problems and log of changes.
-//! - A signed-in user has a session: a cookie that stands for a key ([`SignedIn`]). Every form has the session's token
+//! - A signed-in user has a session: a cookie that stands for a key ([`SignedIn`](user::SignedIn)). Every form has the session's token
 //!   ([`user::Posted`]).
 //! - Templates escape every displayed text. Nothing is loaded from other sites, and the policy of each page makes the browser
 //!   refuse it: scripts and styles have a nonce of that page, so that not even the answer of a bin, under the same origin, is run.

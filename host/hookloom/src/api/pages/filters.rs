@@ -1,7 +1,7 @@
 //! Filters of the templates: times, numbers, sizes, durations, states and icons have one form on every page.
 //!
 //! # Guarantees
-//! - Filters that return markup take only numbers, times and constants of the program; [`state()`] escapes its word.
+//! - Filters that return markup take only numbers, times and constants of the program; `state` escapes its word.
 
 #![expect(unreachable_pub, reason = "the attribute of askama writes types that are more visible than the function")]
 
