@@ -22,7 +22,6 @@ use hookloom_model::alerts::{
 };
 use hookloom_model::clock::{instant, now_ms, since};
 use hookloom_model::event::{EventId, Module};
-use hookloom_model::ids::AlertEmailId;
 use hookloom_model::subscription::{SubscriptionId, Tenant, TenantId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -168,18 +167,10 @@ impl IncidentWrite {
     pub(crate) fn emails(&self, request: &IncidentRequest) -> Vec<AlertEmail> {
         let Some(message) = self.message.filter(|_| request.terms.emails) else { return Vec::new() };
         let text = message_text(&request.tenant, &self.incident, message);
+        let link = request.terms.link_base.link(&text.page);
         let email = |recipient: &EmailAddress| AlertEmail {
-            id: AlertEmailId::new(),
             incident: Some(self.incident.id),
-            recipient: recipient.clone(),
-            title: text.title.clone(),
-            next_step: text.next_step.to_owned(),
-            link: request.terms.link_base.link(&text.page),
-            created_at_ms: request.now_ms,
-            attempts: 0,
-            sent_at_ms: None,
-            given_up: false,
-            error: None,
+            ..AlertEmail::new(recipient, &text.title, text.next_step, &link, request.now_ms)
         };
         request.settings.recipients.iter().map(email).collect()
     }

@@ -151,19 +151,9 @@ impl Operations {
             return Err(Problem::conflict("the alerts of this tenant have no recipients"));
         }
         let link = self.config.link_base().link(&UrlPath::pages_of(&access.tenant));
-        let email = |recipient: &EmailAddress| AlertEmail {
-            id: AlertEmailId::new(),
-            incident: None,
-            recipient: recipient.clone(),
-            title: "Test of the alerts".to_owned(),
-            next_step: "Nothing is to be done: somebody tries whether alerts arrive.".to_owned(),
-            link: link.clone(),
-            created_at_ms: now_ms(),
-            attempts: 0,
-            sent_at_ms: None,
-            given_up: false,
-            error: None,
-        };
+        let next_step = "Nothing is to be done: somebody tries whether alerts arrive.";
+        let now_ms = now_ms();
+        let email = |recipient| AlertEmail::new(recipient, "Test of the alerts", next_step, &link, now_ms);
         let emails: Vec<AlertEmail> = recipients.iter().map(email).collect();
         self.store.put_alert_emails(access.tenant.clone(), emails.clone()).await?;
         Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect() })

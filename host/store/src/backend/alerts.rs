@@ -53,6 +53,25 @@ pub struct AlertEmail {
     pub error: Option<String>,
 }
 
+impl AlertEmail {
+    /// Returns a new e-mail, which is due at once.
+    pub fn new(recipient: &EmailAddress, title: &str, next_step: &str, link: &str, now_ms: i64) -> Self {
+        AlertEmail {
+            id: AlertEmailId::new(),
+            incident: None,
+            recipient: recipient.clone(),
+            title: title.to_owned(),
+            next_step: next_step.to_owned(),
+            link: link.to_owned(),
+            created_at_ms: now_ms,
+            attempts: 0,
+            sent_at_ms: None,
+            given_up: false,
+            error: None,
+        }
+    }
+}
+
 /// Settings of the host that messages depend on.
 #[derive(Clone, Debug)]
 pub struct AlertTerms {

@@ -1,9 +1,8 @@
 //! Chains of superseded deliveries, from the oldest to the survivor.
 
-use super::settling::{QUIET_MS, accept_in_steps, all, burst, finish, settle};
+use super::settling::{QUIET_MS, all, burst, deliveries_in_reverse, finish, settle};
 use super::test_store::{TestStore, tenant};
 use super::test_values::{contact, operator};
-use crate::backend::intake::FanOutAnswer;
 use crate::settled_chain::LISTED_MAX;
 use crate::{DeliveryView, SettledChain};
 use hookloom_model::delivery::{DeliveryId, DeliveryState};
@@ -100,14 +99,7 @@ async fn a_long_chain_lists_its_end(store: &mut TestStore) {
 
 async fn the_delivery_of_an_earlier_event_is_in_the_chain(store: &mut TestStore) {
     store.subscribe(settle()).await;
-    let early = accept_in_steps(store, contact("1")).await;
-    let late = accept_in_steps(store, contact("1")).await;
-    for id in [late, early] {
-        let receivers = store.catalog().receivers(&tenant());
-        let answer = store.seam().fan_out_step(&tenant(), id, receivers).await.expect("a step");
-        assert_eq!(answer, FanOutAnswer::Complete);
-    }
-    let [survivor, superseded] = <[DeliveryView; 2]>::try_from(all(store).await).expect("two deliveries");
+    let [survivor, superseded] = deliveries_in_reverse(store).await;
     let expected = Some((vec![superseded.event, survivor.event], 0));
     assert_eq!(events_of(chain(store, survivor.id).await), expected);
     assert_eq!(events_of(chain(store, superseded.id).await), expected);

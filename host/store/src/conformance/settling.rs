@@ -302,7 +302,7 @@ async fn replays_and_tests_do_not_settle(store: &mut TestStore) {
 }
 
 /// Accepts an event whose delivery follows in a step, and returns it with the id of the fan-out.
-pub(super) async fn accept_in_steps(store: &TestStore, event: NewEvent) -> Uuid {
+async fn accept_in_steps(store: &TestStore, event: NewEvent) -> Uuid {
     let id = ids::new_uuid();
     let events = vec![event];
     let receivers = store.catalog().receivers(&tenant()).match_events(&events).await;
@@ -313,8 +313,8 @@ pub(super) async fn accept_in_steps(store: &TestStore, event: NewEvent) -> Uuid 
     id
 }
 
-async fn the_delivery_of_an_earlier_event_does_not_supersede(store: &mut TestStore) {
-    let of = store.subscribe(settle()).await;
+/// Accepts two events of a contact, of which the later one gets its delivery first. Returns both deliveries, that one first.
+pub(super) async fn deliveries_in_reverse(store: &TestStore) -> [DeliveryView; 2] {
     let early = accept_in_steps(store, contact("1")).await;
     let late = accept_in_steps(store, contact("1")).await;
     for id in [late, early] {
@@ -322,7 +322,12 @@ async fn the_delivery_of_an_earlier_event_does_not_supersede(store: &mut TestSto
         let answer = store.seam().fan_out_step(&tenant(), id, receivers).await.expect("a step");
         assert_eq!(answer, FanOutAnswer::Complete);
     }
-    let [first, second] = <[DeliveryView; 2]>::try_from(all(store).await).expect("two deliveries");
+    <[DeliveryView; 2]>::try_from(all(store).await).expect("two deliveries")
+}
+
+async fn the_delivery_of_an_earlier_event_does_not_supersede(store: &mut TestStore) {
+    let of = store.subscribe(settle()).await;
+    let [first, second] = deliveries_in_reverse(store).await;
     assert!(first.event > second.event);
     assert_eq!((first.state, second.state), (DeliveryState::Pending, DeliveryState::Superseded));
     assert_eq!(second.superseded_by, Some(first.id));

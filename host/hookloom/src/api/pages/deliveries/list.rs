@@ -103,15 +103,30 @@ pub(in crate::api::pages) async fn page(
     Ok(render(&state, Some(&user.tenant), page).await?.with(status))
 }
 
-/// Action on several deliveries: verbs for what was done and for what was not.
-struct SeveralAction {
-    done: [&'static str; 2],
-    refused: &'static str,
+/// Action on several deliveries.
+#[derive(Clone, Copy)]
+enum SeveralAction {
+    Retry,
+    Cancel,
 }
 
-const RETRY: SeveralAction =
-    SeveralAction { done: ["is attempted again", "are attempted again"], refused: "not attempted again" };
-const CANCEL: SeveralAction = SeveralAction { done: ["was cancelled", "were cancelled"], refused: "not cancelled" };
+impl SeveralAction {
+    /// Returns the verbs for one delivery and for several.
+    fn done(self) -> [&'static str; 2] {
+        match self {
+            SeveralAction::Retry => ["is attempted again", "are attempted again"],
+            SeveralAction::Cancel => ["was cancelled", "were cancelled"],
+        }
+    }
+
+    /// Returns the words for what was not done.
+    fn refused(self) -> &'static str {
+        match self {
+            SeveralAction::Retry => "not attempted again",
+            SeveralAction::Cancel => "not cancelled",
+        }
+    }
+}
 
 /// Handles the buttons below the list.
 pub(in crate::api::pages) async fn act(
@@ -120,8 +135,8 @@ pub(in crate::api::pages) async fn act(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let action = match form.get("action") {
-        "retry" => RETRY,
-        "cancel" => CANCEL,
+        "retry" => SeveralAction::Retry,
+        "cancel" => SeveralAction::Cancel,
         _ => return Err(Problem::not_found("action").into()),
     };
     let mut ids: Vec<Uuid> = Vec::new();
@@ -139,21 +154,20 @@ pub(in crate::api::pages) async fn act(
     let access = user.access(&state)?;
     let mut refused = Vec::new();
     for id in &ids {
-        let result = if form.get("action") == "retry" {
-            state.operations.retry_delivery(&access, DeliveryId(*id)).await
-        } else {
-            state.operations.cancel_delivery(&access, DeliveryId(*id)).await
+        let result = match action {
+            SeveralAction::Retry => state.operations.retry_delivery(&access, DeliveryId(*id)).await,
+            SeveralAction::Cancel => state.operations.cancel_delivery(&access, DeliveryId(*id)).await,
         };
         if let Err(problem) = result {
             refused.push((id.to_string(), problem.in_words()));
         }
     }
     let done = ids.len() - refused.len();
-    let flash = done_text(&action, done, ids.len());
+    let flash = done_text(action, done, ids.len());
     if refused.is_empty() {
         return Ok(crate::api::pages::go_to(&back, &flash));
     }
-    let summary = format!("{} {}:", counted(refused.len() as u64, "delivery was", "deliveries were"), action.refused);
+    let summary = format!("{} {}:", counted(refused.len() as u64, "delivery was", "deliveries were"), action.refused());
     let flash = if done > 0 { flash.as_str() } else { "" };
     Ok(state.notes.go_to(&user.user, &back, flash, RefusedDeliveries { summary, deliveries: refused }))
 }
@@ -161,9 +175,9 @@ pub(in crate::api::pages) async fn act(
 /// Returns the list with the search that a form was sent from.
 fn path_back(user: &TenantUser, here: &str) -> UrlPath {
     let mut path = UrlPath::pages_of(&user.tenant).then("deliveries");
-    const KEPT: [&str; 8] = ["state", "subscription", "event", "entity", "text", "from", "to", "cursor"];
+    let names = DeliveryListParams::default().pairs().map(|(name, _)| name);
     for (name, value) in url::form_urlencoded::parse(here.as_bytes()) {
-        if let Some(name) = KEPT.into_iter().find(|kept| *kept == name) {
+        if let Some(name) = names.into_iter().chain(["cursor"]).find(|kept| *kept == name) {
             path = path.query(name, value);
         }
     }
@@ -171,11 +185,11 @@ fn path_back(user: &TenantUser, here: &str) -> UrlPath {
 }
 
 /// Says how many deliveries an action was done for.
-fn done_text(action: &SeveralAction, done: usize, chosen: usize) -> String {
+fn done_text(action: SeveralAction, done: usize, chosen: usize) -> String {
     if chosen == 0 {
         return "No delivery is chosen. Check the boxes of some first.".to_owned();
     }
-    let [one, several] = action.done;
+    let [one, several] = action.done();
     let deliveries = counted(done as u64, "delivery", "deliveries");
     format!("{deliveries} {}.", if done == 1 { one } else { several })
 }
@@ -187,12 +201,12 @@ mod tests {
     #[test]
     fn an_action_says_how_many_it_was_done_for() {
         #[track_caller]
-        fn check(action: &SeveralAction, done: usize, chosen: usize, expected: &str) {
+        fn check(action: SeveralAction, done: usize, chosen: usize, expected: &str) {
             assert_eq!(done_text(action, done, chosen), expected);
         }
-        check(&RETRY, 3, 3, "3 deliveries are attempted again.");
-        check(&CANCEL, 1, 2, "1 delivery was cancelled.");
-        check(&CANCEL, 0, 2, "0 deliveries were cancelled.");
-        check(&RETRY, 0, 0, "No delivery is chosen. Check the boxes of some first.");
+        check(SeveralAction::Retry, 3, 3, "3 deliveries are attempted again.");
+        check(SeveralAction::Cancel, 1, 2, "1 delivery was cancelled.");
+        check(SeveralAction::Cancel, 0, 2, "0 deliveries were cancelled.");
+        check(SeveralAction::Retry, 0, 0, "No delivery is chosen. Check the boxes of some first.");
     }
 }

@@ -1,7 +1,6 @@
 //! Last day of a webhook: its figures, a chart of its attempts by the hour, and its newest deliveries.
 
-use super::health::WebhookHealth;
-use super::list::{next_try, summed};
+use super::list::{DAY_S, HOUR_S, health, next_try, summed};
 use crate::api::ApiState;
 use crate::api::pages::deliveries::rows::{DeliveryRow, rows};
 use crate::api::pages::overview::{bars, percent, series};
@@ -10,9 +9,6 @@ use crate::clock::now_ms;
 use crate::figures::Figures;
 use crate::store::DeliveryFilter;
 use crate::subscription::Subscription;
-
-const HOUR_S: i64 = 3_600;
-const DAY_S: i64 = 24 * HOUR_S;
 
 /// Number of the newest deliveries.
 const NEWEST: usize = 10;
@@ -40,13 +36,12 @@ impl WebhookDay {
         figures.retain(|one| one.subscription == subscription.id);
         let sum = summed(&figures, &[]).remove(&subscription.id).map_or_else(Figures::default, |day| day.sum);
         let span = chart::Span { now_s, lasts_s: DAY_S, point_s: HOUR_S };
-        let breaker = state.operations.lanes.status(subscription.id).map_or("closed", |lane| lane.breaker);
-        let health = WebhookHealth::of(subscription.state, breaker, &sum);
+        let health = health(state, subscription, &sum);
         let filter = DeliveryFilter { subscription: Some(subscription.id), limit: NEWEST, ..DeliveryFilter::default() };
         let newest = store.deliveries(tenant.clone(), filter).await?;
         Ok(WebhookDay {
             health: health.word(),
-            next_try: (health == WebhookHealth::Waiting).then(|| next_try(state, subscription.id)).flatten(),
+            next_try: next_try(state, subscription.id, health),
             success: percent(sum.success()),
             delivered: sum.delivered,
             failed: sum.failed,

@@ -26,8 +26,8 @@ use std::sync::Arc;
 /// Number of webhooks on a page.
 const PAGE: usize = 50;
 
-const HOUR_S: i64 = 3_600;
-const DAY_S: i64 = 24 * HOUR_S;
+pub(super) const HOUR_S: i64 = 3_600;
+pub(super) const DAY_S: i64 = 24 * HOUR_S;
 
 /// Query of the list.
 #[derive(Default, Deserialize)]
@@ -134,10 +134,9 @@ pub(in crate::api::pages) async fn page(
     let figures = day_figures(&state, &user.tenant, now_ms() / 1_000).await?;
     let catalog = state.operations.store.catalog();
     let found = |one: &Arc<Subscription>| {
-        let breaker = state.operations.lanes.status(one.id).map_or("closed", |lane| lane.breaker);
         let none = Figures::default();
         let sum = figures.get(&one.id).map_or(&none, |day| &day.sum);
-        Found { subscription: one.clone(), health: WebhookHealth::of(one.state, breaker, sum) }
+        Found { subscription: one.clone(), health: health(&state, one, sum) }
     };
     let all: Vec<Found> = catalog.subscriptions(&user.tenant).iter().map(found).collect();
     let healths = health_choices(&all, &params);
@@ -212,7 +211,7 @@ fn row(state: &ApiState, one: &Found, day: Option<&DayFigures>, pending: &HashMa
         url: without_query(&settings.notify_url),
         health: health.word(),
         reason: subscription.state_reason.clone(),
-        next_try: (*health == WebhookHealth::Waiting).then(|| next_try(state, subscription.id)).flatten(),
+        next_try: next_try(state, subscription.id, *health),
         success: percent(day.and_then(|day| day.sum.success())),
         last: day.and_then(DayFigures::last),
         pending: pending.get(&subscription.id).copied().unwrap_or(0),
@@ -222,8 +221,17 @@ fn row(state: &ApiState, one: &Found, day: Option<&DayFigures>, pending: &HashMa
     }
 }
 
-/// Returns the time at which a webhook that waits after failures sends its next request.
-pub(super) fn next_try(state: &ApiState, id: SubscriptionId) -> Option<DisplayTime> {
+/// Returns the health of a webhook with these figures of the last day.
+pub(super) fn health(state: &ApiState, subscription: &Subscription, figures: &Figures) -> WebhookHealth {
+    let breaker = state.operations.lanes.status(subscription.id).map_or("closed", |lane| lane.breaker);
+    WebhookHealth::of(subscription.state, breaker, figures)
+}
+
+/// Returns the time at which a webhook sends its next request, if it waits after failures.
+pub(super) fn next_try(state: &ApiState, id: SubscriptionId, health: WebhookHealth) -> Option<DisplayTime> {
+    if health != WebhookHealth::Waiting {
+        return None;
+    }
     let rests_ms = state.operations.lanes.status(id)?.rests_ms?;
     Some(DisplayTime::at_ms(now_ms().saturating_add(i64::try_from(rests_ms).unwrap_or(i64::MAX))))
 }
