@@ -2,6 +2,8 @@
 //!
 //! # Guarantees
 //! - `hookloom plugin check | run | test | bench | replay` find what the host would find.
+//! - A busy machine fails no call: the wall limit is the host's maximum here. A guest cannot wait, so the CPU limit stops one that
+//!   computes without end.
 
 use super::bench_baseline;
 use super::cache::{Cache, Code, CompiledComponent};
@@ -15,7 +17,7 @@ use super::{CompileError, CompileLimits, PluginConfig, PluginError};
 use bytes::Bytes;
 use hookloom_model::delivery::Arm;
 use hookloom_model::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
-use hookloom_model::subscription::TenantId;
+use hookloom_model::subscription::{Subscription, TenantId};
 use hookloom_store::vault::Vault;
 use sha2::{Digest as _, Sha256};
 use std::path::PathBuf;
@@ -114,9 +116,10 @@ impl Workbench {
         Ok(compiled)
     }
 
-    /// Judges an event with a loaded plugin.
+    /// Judges an event with a loaded plugin, within the limits of the input's subscription. Its wall limit does not apply.
     pub async fn judge(&self, plugin: &BenchPlugin, input: PluginInput) -> Judged {
         let step = plugin.step();
+        let input = without_wall_limit(input);
         let tenant = input.subscription.tenant.clone();
         let pool = self.runtime.pool.clone();
         let judge = move || chain::judge(&[step], &input, &pool).0;
@@ -133,6 +136,7 @@ impl Workbench {
         calls: u32,
     ) -> [Vec<Duration>; 2] {
         let step = plugin.step();
+        let input = without_wall_limit(input);
         let tenant = input.subscription.tenant.clone();
         let compare = move || bench_baseline::compare(&step, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
@@ -145,6 +149,15 @@ impl BenchPlugin {
         let version = self.version.clone();
         ChainStep { plugin, version, arm: Arm::Active, fallback: None, rollout: None }
     }
+}
+
+/// Raises the wall limit of a call to the host's maximum: authors run their tests beside compilers, which hold up a call for longer
+/// than the usual limit.
+fn without_wall_limit(mut input: PluginInput) -> PluginInput {
+    let mut subscription = Subscription::clone(&input.subscription);
+    subscription.settings.change_calls(|_, limits, _| limits.wall_ms = Limits::HOST_MAX.wall_ms);
+    input.subscription = Arc::new(subscription);
+    input
 }
 
 /// Returns the cache folder by the XDG base directory specification.

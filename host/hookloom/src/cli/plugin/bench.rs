@@ -50,7 +50,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let usual = Limits::default();
-    let limits = Limits { cpu_ms: Limits::HOST_MAX.cpu_ms, wall_ms: Limits::HOST_MAX.wall_ms, ..usual };
+    let limits = Limits { cpu_ms: Limits::HOST_MAX.cpu_ms, ..usual };
     let settings = CallSettings { config: args.config.into_iter().collect(), reuse, limits, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let input = PluginInput::new(event, subscription);

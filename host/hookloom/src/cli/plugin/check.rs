@@ -9,7 +9,6 @@ use super::source::{Source, event_in, pair};
 use crate::clock::now_ms;
 use crate::delivery::Verdict;
 use crate::event::{Event, sample_events};
-use crate::limits::Limits;
 use crate::plugin::workbench::{BenchPlugin, Workbench};
 use crate::plugin::{PluginInput, Report, Shown};
 use crate::subscription::{CallSettings, Subscription, TenantId};
@@ -123,9 +122,7 @@ async fn judge_samples(
     }
     let secrets = given.secret.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
     let config = given.config.iter().cloned().collect();
-    // Without the wall limit, because a busy machine must not fail the check.
-    let limits = Limits { wall_ms: Limits::HOST_MAX.wall_ms, ..Limits::default() };
-    let settings = CallSettings { config, secrets, limits, ..CallSettings::default() };
+    let settings = CallSettings { config, secrets, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let mut judged = Vec::new();
     for (sample, event) in events {
