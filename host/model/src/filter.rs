@@ -33,7 +33,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
-pub use document::Document;
+pub use document::{Document, ParsedEvent};
 pub use evaluate::{Decision, Residual};
 pub use parse::FilterError;
 pub use refusal::Refusal;
@@ -162,17 +162,17 @@ impl Filter {
     }
 
     /// Evaluates everything that does not depend on the event before this one.
-    pub fn decide(&self, event: &Document) -> Decision {
+    pub fn decide(&self, event: &Document<'_>) -> Decision {
         evaluate::decide(&self.0.root, event)
     }
 
     /// Returns true if the event matches. `previous` is the event before it of the same contact or deal, if there is one.
-    pub fn matches(&self, event: &Document, previous: Option<&Document>) -> bool {
+    pub fn matches(&self, event: &Document<'_>, previous: Option<&Document<'_>>) -> bool {
         self.decide(event).holds(event, previous)
     }
 
     /// Returns the first condition that does not hold. None: the event matches.
-    pub fn refusal(&self, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
+    pub fn refusal(&self, event: &Document<'_>, previous: Option<&Document<'_>>) -> Option<Refusal> {
         refusal::refusal(&self.0, event, previous)
     }
 }

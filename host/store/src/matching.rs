@@ -13,7 +13,7 @@ use crate::catalog::Receivers;
 use crate::new_event::NewEvent;
 use hookloom_model::clock::{instant, since};
 use hookloom_model::event::Event;
-use hookloom_model::filter::{Decision, Document, Residual};
+use hookloom_model::filter::{Decision, Document, ParsedEvent, Residual};
 use hookloom_model::subscription::{Subscription, SubscriptionId};
 use std::cell::LazyCell;
 use std::sync::{Arc, LazyLock};
@@ -100,7 +100,8 @@ impl EventReceivers {
             EventReceivers::All(subscriptions) => return subscriptions,
             EventReceivers::Some(candidates) => candidates,
         };
-        let documents = LazyCell::new(|| (Document::new(name, payload), previous.map(Document::of)));
+        let parsed = LazyCell::new(|| (ParsedEvent::new(name, payload), previous.map(ParsedEvent::of)));
+        let documents = LazyCell::new(|| (parsed.0.document(), parsed.1.as_ref().map(ParsedEvent::document)));
         let holds = |residual: Residual| residual.holds(&documents.0, documents.1.as_ref());
         let matching = candidates
             .into_iter()
@@ -130,7 +131,8 @@ impl Receivers {
                 matched.push(EventReceivers::All(self.list(event.module)));
                 continue;
             }
-            let document = LazyLock::new(|| Document::new(&event.name, &event.payload));
+            let parsed = LazyLock::new(|| ParsedEvent::new(&event.name, &event.payload));
+            let document = LazyCell::new(|| parsed.document());
             let mut candidates = Vec::new();
             cost += event.payload.len() / PARSED_BYTES;
             for subscription in self.of(event.module) {
@@ -154,7 +156,8 @@ impl Receivers {
         if !self.is_selective(event.module) {
             return EventReceivers::All(self.list(event.module));
         }
-        let document = LazyLock::new(|| Document::new(&event.name, &event.payload));
+        let parsed = LazyCell::new(|| ParsedEvent::new(&event.name, &event.payload));
+        let document = LazyCell::new(|| parsed.document());
         let subscriptions = self.of(event.module).iter();
         EventReceivers::Some(subscriptions.filter_map(|one| candidate(one, &event.name, &document)).collect())
     }
@@ -166,7 +169,8 @@ impl Receivers {
         after: Option<SubscriptionId>,
         deliveries_max: usize,
     ) -> StepReceivers {
-        let document = LazyLock::new(|| Document::of(event));
+        let parsed = LazyCell::new(|| ParsedEvent::of(event));
+        let document = LazyCell::new(|| parsed.document());
         let mut candidates = Vec::new();
         let mut last = None;
         let mut cost = 0;
@@ -184,10 +188,10 @@ impl Receivers {
 }
 
 /// Returns the subscription, unless its event names or its filter refuse the event.
-fn candidate(
+fn candidate<'e>(
     subscription: &Arc<Subscription>,
     event_name: &str,
-    document: &LazyLock<Document, impl FnOnce() -> Document>,
+    document: &LazyCell<Document<'e>, impl FnOnce() -> Document<'e>>,
 ) -> Option<Candidate> {
     if !subscription.settings.lists(event_name) {
         return None;

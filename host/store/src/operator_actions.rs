@@ -16,7 +16,7 @@ use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{DeliveryId, DeliveryState};
 use hookloom_model::event::{Event, EventId};
-use hookloom_model::filter::{Decision, Document};
+use hookloom_model::filter::{Decision, ParsedEvent};
 use hookloom_model::subscription::{Settings, Subscription, TenantId};
 
 impl Store {
@@ -105,14 +105,15 @@ impl Store {
             return Ok(false);
         }
         let Some(filter) = &settings.filter else { return Ok(true) };
-        let document = Document::of(event);
-        match filter.decide(&document) {
+        let parsed = ParsedEvent::of(event);
+        match filter.decide(&parsed.document()) {
             Decision::Matches => Ok(true),
             Decision::Refuses => Ok(false),
             Decision::Depends(residual) => {
                 let previous = self.backend.previous(tenant.clone(), event).await?;
-                let previous = previous.as_deref().map(Document::of);
-                Ok(residual.holds(&document, previous.as_ref()))
+                let previous = previous.as_deref().map(ParsedEvent::of);
+                let previous = previous.as_ref().map(ParsedEvent::document);
+                Ok(residual.holds(&parsed.document(), previous.as_ref()))
             }
         }
     }

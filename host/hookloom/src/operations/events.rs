@@ -6,7 +6,7 @@ use super::{Access, DeliveryBody, Explanation, Operations, Problem, ToRead};
 use crate::clock::now_ms;
 use crate::delivery::DeliveryKind;
 use crate::event::{EventId, Module};
-use crate::filter::{Document, Filter, Refusal};
+use crate::filter::{Filter, ParsedEvent, Refusal};
 use crate::store::{DeliveryView, EventFilter, EventSummary, EventView};
 use crate::subscription::{Subscription, SubscriptionId, TenantId};
 use serde::Serialize;
@@ -153,8 +153,10 @@ impl Operations {
         };
         let event = view.event.clone();
         let refusals = self.cpu.run(Some(tenant), move || {
-            let previous = previous.as_deref().map(Document::of);
-            let document = Document::of(&event);
+            let previous = previous.as_deref().map(ParsedEvent::of);
+            let previous = previous.as_ref().map(ParsedEvent::document);
+            let event = ParsedEvent::of(&event);
+            let document = event.document();
             let refusal_of =
                 |(id, filter): (SubscriptionId, Filter)| Some((id, filter.refusal(&document, previous.as_ref())?));
             filters.into_iter().filter_map(refusal_of).collect()

@@ -12,7 +12,7 @@ use super::subscriptions::{EventSelection, filter_problem, read_filter, selectio
 use super::{Access, Operations, Problem, ToRead};
 use crate::clock::instant;
 use crate::event::{Event, EventId, Module};
-use crate::filter::{Decision, Document, Filter, Refusal, WrittenFilter};
+use crate::filter::{Decision, Document, Filter, ParsedEvent, Refusal, WrittenFilter};
 use crate::store::EventFilter;
 use crate::subscription::TenantId;
 use serde::{Deserialize, Serialize};
@@ -222,8 +222,9 @@ impl Operations {
         filter: &Filter,
     ) -> Result<Option<Refusal>, Problem> {
         let previous = self.store.previous(tenant.clone(), event).await?;
-        let previous = previous.as_deref().map(Document::of);
-        Ok(filter.refusal(&Document::of(event), previous.as_ref()))
+        let previous = previous.as_deref().map(ParsedEvent::of);
+        let previous = previous.as_ref().map(ParsedEvent::document);
+        Ok(filter.refusal(&ParsedEvent::of(event).document(), previous.as_ref()))
     }
 
     /// Returns the number of the newest events that are within the limits.
@@ -259,7 +260,8 @@ fn look(events: Vec<Arc<Event>>, names: &[String], filter: Option<&Filter>, unti
         if instant() >= until {
             break;
         }
-        let document = Document::of(&event);
+        let parsed = ParsedEvent::of(&event);
+        let document = parsed.document();
         if looked.fields.len() < FIELDS_MAX {
             looked.fields.extend(document.field_names().map(str::to_owned));
         }
@@ -269,7 +271,7 @@ fn look(events: Vec<Arc<Event>>, names: &[String], filter: Option<&Filter>, unti
     looked
 }
 
-fn outcome(event: &Event, document: &Document, names: &[String], filter: Option<&Filter>) -> Outcome {
+fn outcome(event: &Event, document: &Document<'_>, names: &[String], filter: Option<&Filter>) -> Outcome {
     if !names.is_empty() && !names.contains(&event.name) {
         return Outcome::Refused(format!("events do not include {}", event.name));
     }

@@ -6,6 +6,7 @@ use super::document::{Document, Path};
 use super::work::Work;
 use super::{Bound, Comparison, Member, Node, Operator, Part, REGEX_TEXT_BYTES_MAX, Test, number};
 use serde_json::Value;
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ enum Partial {
 
 impl Decision {
     /// Returns true if the event matches. `previous` is the event before it of the same contact or deal, if there is one.
-    pub(super) fn holds(self, event: &Document, previous: Option<&Document>) -> bool {
+    pub(super) fn holds(self, event: &Document<'_>, previous: Option<&Document<'_>>) -> bool {
         match self {
             Decision::Matches => true,
             Decision::Refuses => false,
@@ -51,23 +52,24 @@ impl Decision {
 
 impl Residual {
     /// Returns true if the conditions hold. Without a previous event, everything has changed.
-    pub fn holds(&self, event: &Document, previous: Option<&Document>) -> bool {
+    pub fn holds(&self, event: &Document<'_>, previous: Option<&Document<'_>>) -> bool {
         self.0.outcome(event, previous).unwrap_or(false)
     }
 }
 
 /// An event and the one before it.
-pub(super) struct History<'d> {
-    pub(super) event: &'d Document,
-    pub(super) previous: Option<&'d Document>,
+pub(super) struct History<'d, 'e, 'p> {
+    pub(super) event: &'d Document<'e>,
+    pub(super) previous: Option<&'d Document<'p>>,
     pub(super) work: &'d Work,
 }
 
-impl History<'_> {
+impl History<'_, '_, '_> {
     /// Returns true if the values at a path differ from those of the event before, or if there is none.
     pub(super) fn has_changed(&self, path: &[Arc<str>]) -> bool {
         let Some(previous) = self.previous else { return true };
-        let [now, before] = [self.event, previous].map(|document| document.at(path));
+        let now = self.event.at(path);
+        let before = previous.at(path);
         self.work.spend(now.len() + before.len());
         now.len() != before.len() || now.into_iter().zip(before).any(|(now, before)| !is_same(now, before, self.work))
     }
@@ -83,13 +85,13 @@ impl History<'_> {
 
 impl Rest {
     /// Returns true if the conditions hold. None: the steps are used up.
-    fn outcome(&self, event: &Document, previous: Option<&Document>) -> Option<bool> {
+    fn outcome(&self, event: &Document<'_>, previous: Option<&Document<'_>>) -> Option<bool> {
         let work = Work::new();
         let holds = self.holds(&History { event, previous, work: &work });
         (!work.is_used_up()).then_some(holds)
     }
 
-    fn holds(&self, history: &History<'_>) -> bool {
+    fn holds(&self, history: &History<'_, '_, '_>) -> bool {
         match self {
             Rest::All(all) => all.iter().all(|rest| rest.holds(history)),
             Rest::Any(any) => any.iter().any(|rest| rest.holds(history)),
@@ -100,14 +102,14 @@ impl Rest {
 }
 
 /// Evaluates everything that does not depend on the event before. None: the steps are used up.
-fn partial(root: &Node, event: &Document) -> Option<Partial> {
+fn partial(root: &Node, event: &Document<'_>) -> Option<Partial> {
     let work = Work::new();
     let partial = root.evaluate(event, &[], &work);
     (!work.is_used_up()).then_some(partial)
 }
 
 /// Evaluates everything that does not depend on the event before.
-pub(super) fn decide(root: &Node, event: &Document) -> Decision {
+pub(super) fn decide(root: &Node, event: &Document<'_>) -> Decision {
     match partial(root, event) {
         Some(Partial::Known(true)) => Decision::Matches,
         Some(Partial::Known(false)) | None => Decision::Refuses,
@@ -116,7 +118,7 @@ pub(super) fn decide(root: &Node, event: &Document) -> Decision {
 }
 
 /// Returns true if the event matches. None: it takes too many steps, and so does not.
-pub(super) fn outcome(root: &Node, event: &Document, previous: Option<&Document>) -> Option<bool> {
+pub(super) fn outcome(root: &Node, event: &Document<'_>, previous: Option<&Document<'_>>) -> Option<bool> {
     match partial(root, event)? {
         Partial::Known(matches) => Some(matches),
         Partial::Depends(rest) => rest.outcome(event, previous),
@@ -125,10 +127,10 @@ pub(super) fn outcome(root: &Node, event: &Document, previous: Option<&Document>
 
 impl Part {
     /// Returns the values of the part.
-    pub(super) fn values<'d>(&self, event: &'d Document) -> Vec<&'d Value> {
+    pub(super) fn values<'d, 'e>(&self, event: &'d Document<'e>) -> &'d [&'e Value] {
         match self {
-            Part::Name => vec![event.name()],
-            Part::Data => vec![event.data()],
+            Part::Name => event.name(),
+            Part::Data => event.data(),
             Part::Field(name) => event.field(name),
         }
     }
@@ -136,7 +138,7 @@ impl Part {
 
 impl Node {
     /// Evaluates the condition for the values that it is about.
-    fn evaluate(&self, event: &Document, values: &[&Value], work: &Work) -> Partial {
+    fn evaluate(&self, event: &Document<'_>, values: &[&Value], work: &Work) -> Partial {
         if !work.spend(1 + values.len()) {
             return Partial::Known(false);
         }
@@ -147,7 +149,7 @@ impl Node {
                 Partial::Known(holds) => Partial::Known(!holds),
                 Partial::Depends(rest) => Partial::Depends(Rest::Not(Box::new(rest))),
             },
-            Test::Part(part, node) => node.evaluate(event, &part.values(event), work),
+            Test::Part(part, node) => node.evaluate(event, part.values(event), work),
             Test::Compare(comparisons) => Partial::Known(one_meets(comparisons, values, work)),
             Test::Members(members) => {
                 let bearers = bearers(values);
@@ -160,13 +162,16 @@ impl Node {
     }
 }
 
-fn of_members(members: &[Member], event: &Document, bearer: Option<&Value>, work: &Work) -> Partial {
-    all(members.iter().map(|Member { name, node }| node.evaluate(event, &member_of(bearer, name), work)))
+fn of_members(members: &[Member], event: &Document<'_>, bearer: Option<&Value>, work: &Work) -> Partial {
+    all(members.iter().map(|Member { name, node }| node.evaluate(event, member_of(bearer, name).as_slice(), work)))
 }
 
+/// Objects, and other values, whose members conditions are about. An event of the vendor has short lists.
+type Bearers<'v> = SmallVec<[Option<&'v Value>; 8]>;
+
 /// Returns the values whose members conditions are about: an object, or each element of a list. One that is None if there is no value.
-pub(super) fn bearers<'v>(values: &[&'v Value]) -> Vec<Option<&'v Value>> {
-    let mut bearers = Vec::with_capacity(values.len());
+pub(super) fn bearers<'v>(values: &[&'v Value]) -> Bearers<'v> {
+    let mut bearers = Bearers::new();
     for value in values {
         match value {
             Value::Array(elements) => bearers.extend(elements.iter().map(Some)),
@@ -180,8 +185,8 @@ pub(super) fn bearers<'v>(values: &[&'v Value]) -> Vec<Option<&'v Value>> {
 }
 
 /// Returns the value of a member, if there is one.
-pub(super) fn member_of<'v>(bearer: Option<&'v Value>, name: &str) -> Vec<&'v Value> {
-    bearer.and_then(|value| value.get(name)).into_iter().collect()
+pub(super) fn member_of<'v>(bearer: Option<&'v Value>, name: &str) -> Option<&'v Value> {
+    bearer?.get(name)
 }
 
 fn all(partials: impl Iterator<Item = Partial>) -> Partial {

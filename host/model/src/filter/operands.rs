@@ -8,16 +8,25 @@ use serde_json::Value;
 use std::collections::HashSet;
 
 /// Set of values.
-pub(super) struct Operands(HashSet<String>);
+pub(super) struct Operands {
+    texts: HashSet<String>,
+    /// Values of other types, as [`spelled`].
+    others: HashSet<String>,
+}
 
 impl Operands {
     pub(super) fn new(values: &[Value]) -> Self {
-        Operands(values.iter().map(spelled).collect())
+        let texts = values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let others = values.iter().filter(|value| !value.is_string()).map(spelled).collect();
+        Operands { texts, others }
     }
 
     /// Returns true if a value is equal to one of them.
     pub(super) fn contains(&self, value: &Value) -> bool {
-        self.0.contains(&spelled(value))
+        match value {
+            Value::String(text) => self.texts.contains(text),
+            other => self.others.contains(&spelled(other)),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Returns the first condition that does not hold, if the event does not match.
-pub(super) fn refusal(filter: &Parsed, event: &Document, previous: Option<&Document>) -> Option<Refusal> {
+pub(super) fn refusal(filter: &Parsed, event: &Document<'_>, previous: Option<&Document<'_>>) -> Option<Refusal> {
     let mut refusal = match outcome(&filter.root, event, previous) {
         Some(true) => return None,
         Some(false) => {
@@ -49,9 +49,9 @@ pub(super) fn refusal(filter: &Parsed, event: &Document, previous: Option<&Docum
 }
 
 /// Search for the first condition that does not hold, in a filter that does not.
-struct Evaluation<'d>(History<'d>);
+struct Evaluation<'d, 'e, 'p>(History<'d, 'e, 'p>);
 
-impl Evaluation<'_> {
+impl Evaluation<'_, '_, '_> {
     /// Returns the first condition of one that does not hold.
     fn first(&self, node: &Node, values: &[&Value]) -> Refusal {
         match &node.test {
@@ -64,7 +64,7 @@ impl Evaluation<'_> {
                 Test::Compare(_) => at(&node.position, shown(values)),
                 _ => at(&node.position, "an event for which it holds".to_owned()),
             },
-            Test::Part(part, inner) => self.first(inner, &part.values(self.0.event)),
+            Test::Part(part, inner) => self.first(inner, part.values(self.0.event)),
             Test::Compare(comparisons) => self.of_comparisons(comparisons, values, &node.position),
             Test::Members(members) => self.of_members(members, values, &node.position),
             Test::Exist(_) => at(&node.position, shown(values)),
@@ -78,9 +78,10 @@ impl Evaluation<'_> {
     /// Returns the first condition that does not hold for the first object.
     fn of_members(&self, members: &[Member], values: &[&Value], position: &Position) -> Refusal {
         let bearer = bearers(values).into_iter().next().flatten();
-        let failed = members.iter().find(|Member { name, node }| !self.0.holds(node, &member_of(bearer, name)));
+        let failed =
+            members.iter().find(|Member { name, node }| !self.0.holds(node, member_of(bearer, name).as_slice()));
         match failed {
-            Some(Member { name, node }) => self.first(node, &member_of(bearer, name)),
+            Some(Member { name, node }) => self.first(node, member_of(bearer, name).as_slice()),
             None => at(position, shown(values)),
         }
     }

@@ -12,9 +12,9 @@ const CONTACT: &str = r#"{"eventName":"Contact is Updated","eventData":{"id":5,"
 const DEAL: &str = r#"{"eventName":"Opportunity is Updated","eventData":{"id":7,"name":"plane","probability":95.0,"milestone":"Proposal",
     "expected_value":"500","custom_data":[{"name":"Region","value":"EU"}],"lines":[{"sku":"a","count":1},{"sku":"b","count":20}]}}"#;
 
-fn document(text: &str) -> Document {
+fn parsed(text: &str) -> ParsedEvent {
     let name = if text.contains("Contact") { "Contact is Updated" } else { "Opportunity is Updated" };
-    Document::new(name, text.as_bytes())
+    ParsedEvent::new(name, text.as_bytes())
 }
 
 fn filter(text: &str) -> Filter {
@@ -25,7 +25,8 @@ fn filter(text: &str) -> Filter {
 #[track_caller]
 fn check(event: &str, text: &str, expected: bool) {
     let filter = filter(text);
-    let event = document(event);
+    let event = parsed(event);
+    let event = event.document();
     assert_eq!(filter.matches(&event, None), expected, "{text}");
     assert_eq!(filter.refusal(&event, None).is_none(), expected, "{text}");
 }
@@ -99,9 +100,11 @@ fn conditions_combine() {
 #[track_caller]
 fn check_changed(text: &str, before: Option<&str>, expected: bool) {
     let filter = filter(text);
-    let before = before.map(document);
-    assert_eq!(filter.matches(&document(DEAL), before.as_ref()), expected, "{text}");
-    assert_eq!(filter.refusal(&document(DEAL), before.as_ref()).is_none(), expected, "{text}");
+    let deal = parsed(DEAL);
+    let before = before.map(parsed);
+    let before = before.as_ref().map(ParsedEvent::document);
+    assert_eq!(filter.matches(&deal.document(), before.as_ref()), expected, "{text}");
+    assert_eq!(filter.refusal(&deal.document(), before.as_ref()).is_none(), expected, "{text}");
 }
 
 #[test]
@@ -130,7 +133,8 @@ fn changes_are_seen_against_the_event_before() {
 
 #[test]
 fn only_what_changed_decides_needs_the_event_before() {
-    let event = document(DEAL);
+    let event = parsed(DEAL);
+    let event = event.document();
     let decide = |text: &str| filter(text).decide(&event);
     assert!(matches!(decide(r#"{"fields": {"name": "x", "probability": {"$changed": true}}}"#), Decision::Refuses));
     assert!(matches!(
@@ -198,13 +202,13 @@ fn long_texts_do_not_match_regular_expressions() {
     let filter = filter(r#"{"eventData": {"a": {"$regex": "x"}}}"#);
     for (bytes, expected) in [(REGEX_TEXT_BYTES_MAX, true), (REGEX_TEXT_BYTES_MAX + 1, false)] {
         let event = json!({"eventData": {"a": "x".repeat(bytes)}}).to_string();
-        assert_eq!(filter.matches(&Document::new("n", event.as_bytes()), None), expected, "{bytes}");
+        assert_eq!(filter.matches(&ParsedEvent::new("n", event.as_bytes()).document(), None), expected, "{bytes}");
     }
 }
 
 #[track_caller]
 fn check_refusal(event: &str, text: &str, expected: &str) {
-    let refusal = filter(text).refusal(&document(event), None).expect(text);
+    let refusal = filter(text).refusal(&parsed(event).document(), None).expect(text);
     assert_eq!(refusal.to_string(), expected);
 }
 
@@ -296,7 +300,8 @@ proptest! {
     fn values_in_a_list_are_those_that_are_equal(operands in prop::collection::vec(near_json(), 1..5), value in near_json()) {
         let of = |condition: Value| Filter::parse(json!({"eventData": {"a": condition}})).expect("a filter");
         let one_of: Vec<Value> = operands.iter().map(|operand| json!({"$eq": operand})).collect();
-        let event = Document::new("n", json!({"eventData": {"a": value}}).to_string().as_bytes());
+        let event = ParsedEvent::new("n", json!({"eventData": {"a": value}}).to_string().as_bytes());
+        let event = event.document();
         let listed = of(json!({"$in": operands})).matches(&event, None);
         prop_assert_eq!(of(json!({"$or": one_of})).matches(&event, None), listed);
     }
@@ -314,18 +319,20 @@ fn any_filter() -> impl Strategy<Value = Filter> {
     filters.prop_filter_map("not a filter", |source| Filter::parse(source).ok())
 }
 
-fn any_document() -> impl Strategy<Value = Document> {
+fn any_event() -> impl Strategy<Value = ParsedEvent> {
     let data = prop_oneof![
         near_json(),
         (near_json(), near_json())
             .prop_map(|(own, value)| json!({"a": own, "properties": [{"name": "a", "value": value}]})),
     ];
-    data.prop_map(|data| Document::new("a", json!({"eventName": "a", "eventData": data}).to_string().as_bytes()))
+    data.prop_map(|data| ParsedEvent::new("a", json!({"eventName": "a", "eventData": data}).to_string().as_bytes()))
 }
 
 proptest! {
     #[test]
-    fn the_laws_hold(filter in any_filter(), event in any_document(), previous in prop::option::of(any_document())) {
+    fn the_laws_hold(filter in any_filter(), event in any_event(), previous in prop::option::of(any_event())) {
+        let event = event.document();
+        let previous = previous.as_ref().map(ParsedEvent::document);
         let previous = previous.as_ref();
         let matches = filter.matches(&event, previous);
         let negation = Filter::parse(json!({"$not": filter.source()}));
@@ -354,8 +361,8 @@ proptest! {
 
 #[test]
 fn samples_match_what_their_fields_say() {
-    let documents: Vec<Document> = sample_events().iter().map(Document::of).collect();
-    let count = |text: &str| documents.iter().filter(|document| filter(text).matches(document, None)).count();
+    let events: Vec<ParsedEvent> = sample_events().iter().map(ParsedEvent::of).collect();
+    let count = |text: &str| events.iter().filter(|event| filter(text).matches(&event.document(), None)).count();
     assert_eq!(count(r#"{"fields": {"Plan": "Pro"}}"#), 1);
     assert_eq!(count(r#"{"fields": {"probability": {"$gte": 95}}}"#), 1);
 }
