@@ -17,7 +17,7 @@ impl Bench {
     async fn judge(&self, body: &str) -> Value {
         let event: Value = serde_json::from_str(&event("Contact is Created", 7)).unwrap();
         let source = format!("export function transform(event) {{\n{body}\n}}");
-        let trial = json!({"source": source, "event": event, "limits": {"cpu_ms": 500, "wall_ms": 5_000}});
+        let trial = json!({"source": source, "event": event, "limits": {"cpu_ms": 1_000, "wall_ms": 5_000}});
         self.0.ask(Method::POST, "./scripts/try", trial.to_string()).await.ok()
     }
 
@@ -55,7 +55,7 @@ async fn endless_work_is_ended_by_a_limit() {
         "throw { get message() { for (;;); }, toString() { for (;;); } }",
         "return replace({ toJSON() { for (;;); } })",
     ] {
-        bench.check_fault(body, "plugin-timeout", "limits.cpu_ms is 500").await;
+        bench.check_fault(body, "plugin-timeout", "limits.cpu_ms is 1000").await;
     }
 }
 

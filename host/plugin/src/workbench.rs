@@ -2,8 +2,8 @@
 //!
 //! # Guarantees
 //! - `hookloom plugin check | run | test | bench | replay` find what the host would find.
-//! - A busy machine fails no call: the wall limit is the host's maximum here. A guest cannot wait, so the CPU limit stops one that
-//!   computes without end.
+//! - A busy or slow machine fails no call: the limits of CPU and wall time are the host's maxima here. What a call took is returned, and
+//!   stands beside the limits of its subscription.
 
 use super::bench_baseline;
 use super::cache::{Cache, Code, CompiledComponent};
@@ -116,10 +116,10 @@ impl Workbench {
         Ok(compiled)
     }
 
-    /// Judges an event with a loaded plugin, within the limits of the input's subscription. Its wall limit does not apply.
+    /// Judges an event with a loaded plugin, within the limits of the input's subscription, but for those of time.
     pub async fn judge(&self, plugin: &BenchPlugin, input: PluginInput) -> Judged {
         let step = plugin.step();
-        let input = without_wall_limit(input);
+        let input = with_longest_times(input);
         let tenant = input.subscription.tenant.clone();
         let pool = self.runtime.pool.clone();
         let judge = move || chain::judge(&[step], &input, &pool).0;
@@ -136,7 +136,7 @@ impl Workbench {
         calls: u32,
     ) -> [Vec<Duration>; 2] {
         let step = plugin.step();
-        let input = without_wall_limit(input);
+        let input = with_longest_times(input);
         let tenant = input.subscription.tenant.clone();
         let compare = move || bench_baseline::compare(&step, &input, calls);
         self.runtime.threads.run(&tenant, compare).await.unwrap_or_default()
@@ -151,11 +151,14 @@ impl BenchPlugin {
     }
 }
 
-/// Raises the wall limit of a call to the host's maximum: authors run their tests beside compilers, which hold up a call for longer
-/// than the usual limit.
-fn without_wall_limit(mut input: PluginInput) -> PluginInput {
+/// Raises the limits of time of a call to the host's maxima: authors run their tests beside compilers, which hold up a call and slow down
+/// its thread.
+fn with_longest_times(mut input: PluginInput) -> PluginInput {
     let mut subscription = Subscription::clone(&input.subscription);
-    subscription.settings.change_calls(|_, limits, _| limits.wall_ms = Limits::HOST_MAX.wall_ms);
+    subscription.settings.change_calls(|_, limits, _| {
+        limits.cpu_ms = Limits::HOST_MAX.cpu_ms;
+        limits.wall_ms = Limits::HOST_MAX.wall_ms;
+    });
     input.subscription = Arc::new(subscription);
     input
 }

@@ -50,8 +50,7 @@ pub(super) async fn bench(args: BenchArgs) -> Result<(), Failure> {
     let (plugin, _) = source.load(&workbench).await?;
     let reuse = args.reuse.map(|calls| Reuse { calls, idle_s: 60 });
     let usual = Limits::default();
-    let limits = Limits { cpu_ms: Limits::HOST_MAX.cpu_ms, ..usual };
-    let settings = CallSettings { config: args.config.into_iter().collect(), reuse, limits, ..CallSettings::default() };
+    let settings = CallSettings { config: args.config.into_iter().collect(), reuse, ..CallSettings::default() };
     let subscription = Arc::new(Subscription::passing(TenantId::default(), settings));
     let input = PluginInput::new(event, subscription);
     let Calls { costs, verdict } = call(&workbench, &plugin, &input, args.calls).await?;

@@ -210,7 +210,8 @@ fn print_shown(shown: &Shown, limits: &Limits, event: &Event) {
     }
     for (name, used, limit) in shares(shown, limits) {
         let share = format!("{:.1}", 100.0 * used as f64 / (limit as f64).max(1.0));
-        outln!("  {:<17}{:>10} of {:>10}{:>7} %", name, used, limit, share);
+        let tone = if used > limit { BOLD_RED } else { PLAIN };
+        outln!("{}  {:<17}{:>10} of {:>10}{:>7} %{}", tone, name, used, limit, share, PLAIN);
     }
 }
 
