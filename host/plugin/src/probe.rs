@@ -24,6 +24,7 @@ use super::script;
 use super::version::Version;
 use hookloom_model::delivery::Cost;
 use hookloom_model::event::sample_events;
+use hookloom_model::limits::Limits;
 use hookloom_model::subscription::{CallSettings, DEFAULT_TENANT, Subscription, TenantId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,10 @@ use std::time::Duration;
 /// CPU time beyond its limit after which a call counts as not stoppable, in milliseconds. Covers a tick, the creation of a large instance,
 /// and the validation of an answer.
 const OVERRUN_MS: u64 = 250;
+
+/// CPU time of a call in milliseconds: ten times the usual limit, because a busy machine slows down its threads. What a call takes is in
+/// the report.
+const CPU_MS: u64 = 500;
 
 /// Number of calls that are measured.
 const CALLS: usize = 8;
@@ -44,7 +49,9 @@ fn overrun(cost: &Cost, input: &PluginInput) -> Option<ProbeOutcome> {
 
 /// Probes a version. Runs on a thread with the stack of a plugin thread.
 pub(super) fn probe(version: &Version) -> ProbeOutcome {
-    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), CallSettings::default()));
+    let limits = Limits { cpu_ms: CPU_MS, wall_ms: Limits::HOST_MAX.wall_ms, ..Limits::default() };
+    let settings = CallSettings { limits, ..CallSettings::default() };
+    let subscription = Arc::new(Subscription::passing(TenantId(DEFAULT_TENANT.into()), settings));
     let mut samples = Vec::new();
     for event in sample_events() {
         let input = PluginInput::new(Arc::new(event), subscription.clone());
