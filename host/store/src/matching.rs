@@ -131,6 +131,7 @@ impl Receivers {
                 matched.push(EventReceivers::All(self.list(event.module)));
                 continue;
             }
+            // A lock, because the view of it lives across the pauses below, on whichever thread goes on.
             let parsed = LazyLock::new(|| ParsedEvent::new(&event.name, &event.payload));
             let document = LazyCell::new(|| parsed.document());
             let mut candidates = Vec::new();

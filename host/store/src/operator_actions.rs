@@ -106,14 +106,16 @@ impl Store {
         }
         let Some(filter) = &settings.filter else { return Ok(true) };
         let parsed = ParsedEvent::of(event);
-        match filter.decide(&parsed.document()) {
+        let document = parsed.document();
+        let decision = filter.decide(&document);
+        match decision {
             Decision::Matches => Ok(true),
             Decision::Refuses => Ok(false),
             Decision::Depends(residual) => {
                 let previous = self.backend.previous(tenant.clone(), event).await?;
                 let previous = previous.as_deref().map(ParsedEvent::of);
                 let previous = previous.as_ref().map(ParsedEvent::document);
-                Ok(residual.holds(&parsed.document(), previous.as_ref()))
+                Ok(residual.holds(&document, previous.as_ref()))
             }
         }
     }
