@@ -163,6 +163,56 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
 }
 
 #[tokio::test]
+async fn a_row_has_event_status_type_and_signature() {
+    let host = Host::start().await;
+    let reply = json!({"statuses": [500, 201]});
+    let id = bin(&host, json!({"reply": reply})).await;
+    host.plugin("flatten", example("flatten")).await;
+    let url = format!("{}/bins/{id}/in", host.url);
+    host.subscription(&url, json!({"plugin": "flatten", "retry": {"schedule_s": [0, 0]}})).await;
+    host.ended(&host.send(event("Contact is Created", 57)).await).await;
+    let rows = rows_of(&host, &id).await;
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    for (row, status) in rows.iter().zip(["201", "500"]) {
+        // The event is found by its id: the body is not an event any more.
+        for part in ["Contact is Created", "Contact 57", &format!(">{status}</span>"), "application/json", ">verified<"]
+        {
+            assert!(row.contains(part), "{part} is not in {row}");
+        }
+    }
+    let kept = requests(&host, &id).await;
+    assert_eq!((&kept[0]["answered"], &kept[1]["answered"]), (&json!(201), &json!(500)));
+    let page = Visitor::admin(&host).await.see(&format!("/t/default/bins/{id}/{}", text(&kept[0], "id"))).await;
+    assert!(page.contains("/t/default/events/") && page.contains("<dt>Type</dt><dd>application/json"), "{page}");
+    assert!(page.contains("<dt>Answered</dt><dd><span class=\"state ok\">201</span>"), "{page}");
+
+    // A request of somebody else, one with a signature that does not fit, and one that is too long.
+    host.ask_as("", Method::POST, &format!("/bins/{id}/"), event("Opportunity is Updated", 9)).await;
+    let own = &kept[0]["headers"];
+    let mut forged = crate::harness::client().post(&url).body("forged");
+    for pair in own.as_array().unwrap().iter().filter(|pair| pair[0].as_str() != Some("content-length")) {
+        if ["webhook-id", "webhook-timestamp", "webhook-signature", "hookloom-event-id"]
+            .contains(&pair[0].as_str().unwrap())
+        {
+            forged = forged.header(pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+        }
+    }
+    forged.send().await.unwrap();
+    let rows = rows_of(&host, &id).await;
+    assert!(rows[0].contains(">not verified<") && rows[0].contains("Contact 57"), "{}", rows[0]);
+    assert!(rows[1].contains("Opportunity is Updated") && rows[1].contains("Deal 9"), "{}", rows[1]);
+    assert!(!rows[1].contains("verified"), "{}", rows[1]);
+}
+
+/// Returns the rows of a bin's page.
+async fn rows_of(host: &Host, bin: &str) -> Vec<String> {
+    let page = Visitor::admin(host).await.see(&format!("/t/default/bins/{bin}")).await;
+    let (_, table) = page.split_once("<tbody>").unwrap();
+    let table = table.split("</tbody>").next().unwrap();
+    table.split("<tr>").skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test]
 async fn a_bin_does_not_speak_for_the_host() {
     let host = Host::start().await;
     for name in

@@ -189,9 +189,18 @@ pub struct RequestHead {
     pub bytes: usize,
     /// True if only the beginning of the body is stored.
     pub truncated: bool,
+    /// Status that was answered. Absent if an earlier version of the host received the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered: Option<u16>,
 }
 
 impl RequestHead {
+    /// Returns the head with the status of a bin's answer to its nth request, from 0, unless it has another one.
+    pub fn answered_by(self, settings: &BinSettings, nth: u64) -> Self {
+        let answered = self.answered.unwrap_or_else(|| settings.status(nth));
+        RequestHead { answered: Some(answered), ..self }
+    }
+
     /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -220,6 +229,23 @@ mod tests {
         let reply = Reply { statuses: vec![500, 500, 200], ..Reply::default() };
         let bin = BinSettings { reply, ..BinSettings::default() };
         assert_eq!([0, 1, 2, 3, 5].map(|nth| bin.status(nth)), [500, 500, 200, 500, 200]);
+    }
+
+    #[test]
+    fn a_head_keeps_the_status_that_it_has() {
+        let reply = Reply { statuses: vec![500, 201], ..Reply::default() };
+        let settings = BinSettings { reply, ..BinSettings::default() };
+        let answered = |head: RequestHead| head.answered_by(&settings, 1).answered;
+        assert_eq!(answered(RequestHead::default()), Some(201));
+        assert_eq!(answered(RequestHead { answered: Some(413), ..RequestHead::default() }), Some(413));
+    }
+
+    #[test]
+    fn a_head_of_an_earlier_version_has_no_status() {
+        let stored = r#"{"method":"POST","path":"/","query":"","headers":[],"remote":"","bytes":0,"truncated":false}"#;
+        let head: RequestHead = serde_json::from_str(stored).expect("a head");
+        assert_eq!(head.answered, None);
+        assert_eq!(serde_json::to_string(&head).expect("JSON"), stored);
     }
 
     /// Names that concern the origin, the connection, a browser's features or a proxy.

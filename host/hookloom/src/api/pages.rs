@@ -13,6 +13,7 @@
 mod access;
 mod alerts;
 mod assets;
+mod bin_rows;
 mod bin_urls;
 mod bins;
 mod bins_view;

@@ -116,7 +116,7 @@ pub trait BinBackend: Send + Sync {
     /// Returns a bin and its tenant, by the id in its URL. The tenant may be being deleted.
     async fn bin_by_url(&self, id: BinId) -> Result<(TenantId, Bin), StoreError>;
 
-    /// Stores a request, within the share of the bin's tenant. Returns its number in the bin, from 0.
+    /// Stores a request with the status that the bin answers, within the share of the bin's tenant. Returns its number in the bin, from 0.
     async fn receive_in_bin(
         &self,
         tenant: &TenantId,

@@ -7,12 +7,13 @@ use crate::{BINS_MAX, BinFilter, StoreError};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use hookloom_model::ids::BinId;
-use hookloom_model::inspector::{Bin, BinSettings, RequestHead};
+use hookloom_model::inspector::{Bin, BinSettings, Reply, RequestHead};
 use uuid::Uuid;
 
 conformance! {
     a_bin_is_found_by_its_url,
     a_bin_keeps_the_newest_requests,
+    a_request_has_the_status_of_its_answer,
     requests_expire,
     a_smaller_bin_forgets_requests,
     a_request_is_shown_with_the_one_before,
@@ -71,6 +72,21 @@ async fn a_bin_keeps_the_newest_requests(store: &mut TestStore) {
     }
     assert_eq!(bodies(store, &bin, None).await, ["e", "d", "c"]);
     assert_eq!(store.bin(tenant(), bin.id).await.expect("the bin").received, 5, "all of them are counted");
+}
+
+async fn a_request_has_the_status_of_its_answer(store: &mut TestStore) {
+    let reply = Reply { statuses: vec![500, 201], ..Reply::default() };
+    let bin = bin_with(store, BinSettings { reply, ..BinSettings::default() }).await;
+    for body in ["a", "b", "c"] {
+        receive(store, &bin, body).await;
+    }
+    let head = RequestHead { answered: Some(413), ..RequestHead::default() };
+    store.receive_in_bin(&tenant(), &bin, head, Bytes::new()).await.expect("received");
+    store.reopen().await;
+    let filter = BinFilter { limit: 99, ..BinFilter::default() };
+    let page = store.bin_requests(tenant(), bin.id.clone(), filter).await.expect("a page");
+    let answered: Vec<_> = page.requests.iter().map(|one| one.head.answered).collect();
+    assert_eq!(answered, [Some(413), Some(500), Some(201), Some(500)], "newest first");
 }
 
 async fn requests_expire(store: &mut TestStore) {

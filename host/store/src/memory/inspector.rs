@@ -110,6 +110,7 @@ impl BinBackend for Memory {
             let nth = row.bin.received;
             row.bin.received += 1;
             let id = ids::new_uuid();
+            let head = head.answered_by(&bin.settings, nth);
             let request = BinRequest { id, received_at_ms: now_ms(), head, body };
             within_share(tables, tenant, share, |tables| {
                 tables.bin_requests.insert_mut((bin.id.clone(), id), request);

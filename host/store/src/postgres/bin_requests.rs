@@ -43,11 +43,12 @@ pub(super) async fn receive(
     let check = ShareCheck::begin(tx, tenant, tx.share()).await?;
     let id = ids::new_uuid();
     let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES ($1, $2, $3, $4, $5)";
-    let head = serde_json::to_string(head)?;
+    let nth = number(&row, 0)?;
+    let head = serde_json::to_string(&head.clone().answered_by(&bin.settings, nth))?;
     tx.execute(sql, &[&&*bin.id, &id, &now_ms(), &head, &&body[..]]).await?;
     prune(tx, &bin.id, &bin.settings).await?;
     check.end(tx).await?;
-    Ok((id, number(&row, 0)?))
+    Ok((id, nth))
 }
 
 /// Deletes the requests of a bin that are too old, too many or too large together. The size of a head is its number of characters.

@@ -116,10 +116,11 @@ impl BinBackend for Sqlite {
         let share = self.limits.share;
         let write = move |tx: &AdminTx<'_, '_>| {
             let sql = "UPDATE bins SET received = received + 1 WHERE id = ?1 RETURNING received - 1";
-            let nth = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?.ok_or(StoreError::NotFound("bin"))?;
+            let nth: Option<u64> = tx.query_row(sql, [&*id], |row| row.get(0)).optional()?;
+            let nth = nth.ok_or(StoreError::NotFound("bin"))?;
             let request = ids::new_uuid();
             let sql = "INSERT INTO bin_requests (bin, id, received_at_ms, head, body) VALUES (?1, ?2, ?3, ?4, ?5)";
-            let head = serde_json::to_string(&head)?;
+            let head = serde_json::to_string(&head.answered_by(&settings, nth))?;
             within_share(tx, &tenant, share, |tx| {
                 tx.prepare_cached(sql)?.execute(params![&*id, request, now_ms(), head, &body[..]])?;
                 prune(tx, &id, &settings)

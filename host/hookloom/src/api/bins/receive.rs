@@ -66,6 +66,7 @@ pub(in crate::api) async fn receive(
     }
     head.bytes = received.bytes;
     head.truncated = received.end != End::Whole || received.bytes > received.kept.len();
+    head.answered = (received.end == End::TooLong).then_some(StatusCode::PAYLOAD_TOO_LARGE.as_u16());
     let kept = state.operations.store.receive_in_bin(&tenant, &bin, head, received.kept).await;
     let (_, nth) = kept.map_err(|error| match error {
         // Senders do not see how much data the tenant stores.

@@ -1,17 +1,17 @@
 //! Pages of bins and their requests.
 
+use super::bin_rows::{self, BinRequestRow};
 use super::bin_urls;
 use super::bins_view::{self, RequestView};
 use super::notes::NoteParams;
 use super::user::{Posted, TenantUser};
-use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, size};
+use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
 use crate::api::exchange::Exchange;
 use crate::api::extract::Params;
 use crate::event::Module;
 use crate::ids::BinId;
-use crate::inspector::BinSettings;
-use crate::inspector::{Bin, BinRequest};
+use crate::inspector::{Bin, BinSettings};
 use crate::operations::{ANSWER_BYTES, Problem, ReplayBody, ReplayTo, SubscriptionWrite, checked_search};
 use crate::store::BinFilter;
 use crate::subscription::Settings;
@@ -120,15 +120,6 @@ struct BinView {
     delay_ms: u64,
 }
 
-struct BinRequestRow {
-    id: String,
-    at: DisplayTime,
-    method: String,
-    path: String,
-    size: String,
-    remote: String,
-}
-
 pub(super) async fn one(
     user: TenantUser,
     Params(params): Params<BinPageParams>,
@@ -152,16 +143,6 @@ async fn one_with(
     let BinPageParams { search, before } = params;
     let filter = BinFilter { search: checked_search(Some(search.clone()))?, limit: 100, before };
     let found = state.operations.store.bin_requests(user.tenant.clone(), bin.id.clone(), filter).await?;
-    fn row(request: BinRequest) -> BinRequestRow {
-        BinRequestRow {
-            id: request.id.to_string(),
-            at: DisplayTime::at_ms(request.received_at_ms),
-            path: request.head.path,
-            method: request.head.method,
-            size: size(request.head.bytes as u64),
-            remote: request.head.remote,
-        }
-    }
     let frame = Frame::new(user, state, "Inspector");
     let reply = &bin.settings.reply;
     let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
@@ -170,7 +151,7 @@ async fn one_with(
         plain_name: bin.settings.name.clone(),
         colour: bin.settings.colour,
         url: bin_urls::url(&bin.id, headers, state),
-        rows: found.requests.into_iter().map(row).collect(),
+        rows: bin_rows::rows(state, &user.tenant, &bin.id, found.requests).await?,
         further: found.further.map(|id| id.to_string()).unwrap_or_default(),
         colours: bins_view::colours(bin.settings.colour),
         ttl_h: bin.settings.ttl_s.div_ceil(3_600),
@@ -252,7 +233,7 @@ pub(super) async fn request(
     let bin = state.operations.store.bin(user.tenant.clone(), user.path.parse("id", "bin")?).await?;
     let (request, previous) = state.operations.store.bin_request(user.tenant.clone(), bin.id.clone(), id).await?;
     let frame = Frame::new(&user, &state, "Inspector");
-    let view = RequestView::new(frame, &state, &user.tenant, &bin, request, previous, replayed).await;
+    let view = RequestView::new(frame, &state, &user.tenant, &bin, request, previous, replayed).await?;
     render(&state, Some(&user.tenant), view).await
 }
 

@@ -1,6 +1,7 @@
 //! Views of bins and of received requests: as text, form, bytes or command, with the check of the signature and the plugin's
 //! result.
 
+use super::bin_rows::BinRequestRow;
 use super::curl::of_received;
 use super::deliveries::sent_body::made_now;
 use super::diff::Diff;
@@ -13,6 +14,7 @@ use crate::inspector::{Bin, BinRequest, BinSettings, Reply};
 use crate::operations::Problem;
 use crate::plural::counted;
 use crate::signature::verifies;
+use crate::store::StoreError;
 use crate::subscription::TenantId;
 use askama::Template;
 use sha2::{Digest as _, Sha256};
@@ -72,6 +74,8 @@ pub(super) struct RequestView {
     at: DisplayTime,
     remote: String,
     size: String,
+    /// Event, status and content type, as in the list.
+    row: BinRequestRow,
     signature: String,
     /// Delivery, version that judged, and its result for the event.
     delivery: Option<(String, String, Diff)>,
@@ -94,7 +98,8 @@ impl RequestView {
         request: BinRequest,
         previous: Option<BinRequest>,
         replayed: Option<String>,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let row = BinRequestRow::new(state, tenant, &bin.id, request.clone()).await?;
         let details = host_delivery(state, tenant, &request).await;
         let (signature, delivery) = details.unwrap_or_default();
         let BinRequest { id, received_at_ms, head, body } = request;
@@ -104,8 +109,9 @@ impl RequestView {
         let form = if is_form { url::form_urlencoded::parse(&body).into_owned().collect() } else { Vec::new() };
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
         let truncated = if head.truncated { format!(" ({} kept)", size(body.len() as u64)) } else { String::new() };
-        RequestView {
+        Ok(RequestView {
             frame,
+            row,
             bin: bin.id.clone(),
             bin_name: name(bin),
             id: id.to_string(),
@@ -125,7 +131,7 @@ impl RequestView {
             form,
             raw,
             replayed,
-        }
+        })
     }
 }
 
