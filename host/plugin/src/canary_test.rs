@@ -113,8 +113,10 @@ pub(super) struct CanaryTest {
 /// State of the test that ends a canary automatically.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
 pub struct CanaryTestFigures {
-    /// Number of different events that the canary judged. A canary is not ended before 10.
+    /// Number of different events that the canary judged.
     pub events: u64,
+    /// Number of events before which a canary is not ended.
+    pub events_min: u64,
     /// Number of events on which the canary failed and the active version did not.
     pub regressions: u64,
     /// Tolerated percentage of regressions: what chance explains, and one percentage point more.
@@ -171,6 +173,7 @@ impl CanaryTest {
         let bound = if elsewhere.is_empty() { self.bound.rate } else { upper_bound(active_failures, active_events) };
         CanaryTestFigures {
             events: self.sum(elsewhere, |test| test.events),
+            events_min: EVENTS_MIN,
             regressions: self.sum(elsewhere, |test| test.regressions),
             tolerated_percent: 100.0 * tolerated_regressions(bound),
             evidence: self.evidence(elsewhere, |test| &test.faults),

@@ -7,8 +7,9 @@
 
 use super::candidate::Candidate;
 use super::counters::p95;
+use super::difference::{Difference, DifferenceCounts, DifferenceKind};
 use super::judgement::{Judgement, Outgoing};
-use super::sample::{Difference, Sample};
+use super::sample::Sample;
 use super::version::{Version, VersionRef};
 use super::{PluginError, Plugins, chain};
 use hookloom_model::event::Event;
@@ -19,8 +20,8 @@ use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Maximum number of differences of a comparison.
-const DIFFERENCES_SHOWN: usize = 10;
+/// Maximum number of differences of each kind that a comparison has.
+const DIFFERENCES_SHOWN: u64 = 10;
 
 /// Source of an event of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,10 @@ pub struct Comparison {
     /// Number of events that could not be compared: the host had no capacity, or an earlier plugin of the chain passed nothing on. Without
     /// an active version also events that the new version rejected, because another config may change that.
     pub skipped: u64,
-    /// First events with another result.
+    /// Number of events with another result by kind of the difference. `failed` is the number of new faults, and `changed` that of all
+    /// others.
+    pub kinds: DifferenceCounts,
+    /// Events with another result: the first 10 of each kind.
     pub differences: Vec<Difference>,
     /// 95th percentile of the active version's wall time, in microseconds. 0 without a call.
     pub active_us_p95: u64,
@@ -164,26 +168,24 @@ impl Plugins {
                 continue;
             };
             let input = self.plugin_input(event.clone(), None, subscription, reads_history).await?;
-            let mut counted = comparison.clone();
-            let all = move |code: Vec<Arc<Version>>| {
+            let shown = comparison.kinds;
+            let both = move |code: Vec<Arc<Version>>| {
                 let mut answers = code.iter().map(|version| chain::call_alone(version, &input, &payload)).rev();
                 let (new, new_cost) = answers.next()?;
                 let active = answers.next();
-                let active_us = active.as_ref().map(|(_, cost)| cost.wall_us);
-                match active {
-                    Some((active, _)) => counted.count(&event, Sample::of(&active), Sample::of(&new), source),
-                    None => counted.count_alone(Sample::of(&new), source),
-                }
-                Some((counted, active_us, new_cost.wall_us))
+                Some(ComparedJudgement {
+                    active_us: active.as_ref().map(|(_, cost)| cost.wall_us),
+                    new_us: new_cost.wall_us,
+                    ..ComparedJudgement::of(&event, active.map(|(active, _)| active).as_ref(), &new, shown)
+                })
             };
-            let Ok(Some((counted, active_us_of_one, new_us_of_one))) = self.call(tenant, versions.clone(), all).await
-            else {
+            let Ok(Some(judged)) = self.call(tenant, versions.clone(), both).await else {
                 comparison.skipped += 1;
                 continue;
             };
-            comparison = counted;
-            active_us.extend(active_us_of_one);
-            new_us.push(new_us_of_one);
+            active_us.extend(judged.active_us);
+            new_us.push(judged.new_us);
+            comparison.count(judged, source);
         }
         comparison.judged_on = comparison.sources.to_string();
         comparison.active_us_p95 = p95(active_us);
@@ -214,23 +216,54 @@ impl Plugins {
     }
 }
 
+/// Result of one event of a comparison.
+struct ComparedJudgement {
+    /// Judgement of the new version.
+    new: Sample,
+    /// False for the first version of a plugin, which is judged alone.
+    has_active: bool,
+    /// Kind of the difference. None: the judgements are the same, or there is one.
+    kind: Option<DifferenceKind>,
+    /// The difference, unless there are enough of its kind.
+    difference: Option<Difference>,
+    active_us: Option<u64>,
+    new_us: u64,
+}
+
+impl ComparedJudgement {
+    /// Compares two judgements of an event. Runs on a plugin thread, because comparing bodies costs milliseconds. `shown` has the numbers of
+    /// the differences so far.
+    fn of(event: &Event, active: Option<&Judgement>, new: &Judgement, shown: DifferenceCounts) -> Self {
+        let new = Sample::of(new);
+        let active = active.map(Sample::of);
+        let kind = active.as_ref().and_then(|active| DifferenceKind::of(active, &new));
+        let has_active = active.is_some();
+        let difference = active.zip(kind).filter(|(_, kind)| shown.of(*kind) < DIFFERENCES_SHOWN);
+        let difference = difference.map(|(active, kind)| Difference::new(kind, event, active, new.clone()));
+        ComparedJudgement { new, has_active, kind, difference, active_us: None, new_us: 0 }
+    }
+}
+
 impl Comparison {
-    fn count(&mut self, event: &Event, active: Sample, other: Sample, source: EventSource) {
-        self.events += 1;
-        self.sources.count(source);
-        self.note_use(&other);
-        if active == other {
-            self.same += 1;
+    /// Counts an event.
+    fn count(&mut self, judged: ComparedJudgement, source: EventSource) {
+        let ComparedJudgement { new, has_active, kind, difference, .. } = judged;
+        if !has_active {
+            self.count_alone(new, source);
             return;
         }
-        if other.is_usable() || !active.is_usable() {
-            self.changed += 1;
-        } else {
-            self.failed += 1;
+        self.events += 1;
+        self.sources.count(source);
+        self.note_use(&new);
+        match kind {
+            None => self.same += 1,
+            Some(DifferenceKind::NewFault) => self.failed += 1,
+            Some(_) => self.changed += 1,
         }
-        if self.differences.len() < DIFFERENCES_SHOWN {
-            self.differences.push(Difference::new(event, active, other));
+        if let Some(kind) = kind {
+            self.kinds.add(kind);
         }
+        self.differences.extend(difference);
     }
 
     /// Counts an event that only the new version judged.

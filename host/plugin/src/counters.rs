@@ -8,7 +8,7 @@
 //! the same weight.
 
 use super::canary_test::{CanaryTest, CanaryTestFigures, CpuBaseline};
-use super::sample::Difference;
+use super::difference::Difference;
 use hookloom_store::{RolloutKind, StoredRollout};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;

@@ -14,7 +14,8 @@
 
 use super::canary_test::{Breach, CanaryOutcome, CanaryTest, CanaryTestFigures};
 use super::counters::{ArmFigures, CountedCall, RolloutFigures, StoredCounters};
-use super::sample::{Difference, Sample};
+use super::difference::{Difference, DifferenceKind};
+use super::sample::Sample;
 use super::version::VersionRef;
 use hookloom_model::clock;
 use hookloom_model::event::{Event, EventId};
@@ -155,13 +156,13 @@ impl Rollout {
     /// Compares a shadow's judgement with the active version's, and counts the result. Runs on a plugin thread, because comparing
     /// bodies costs milliseconds.
     pub(super) fn compare(&self, event: &Event, active: Sample, other: Sample) {
-        let is_same = active == other;
-        let is_shown = !is_same && self.counts().takes_difference(clock::instant());
+        let kind = DifferenceKind::of(&active, &other);
+        let shown = kind.filter(|_| self.counts().takes_difference(clock::instant()));
         // Computed without the lock, which every call of the plugin takes.
-        let difference = is_shown.then(|| Difference::new(event, active, other));
+        let difference = shown.map(|kind| Difference::new(kind, event, active, other));
         let mut counts = self.counts();
         counts.is_changed = true;
-        if is_same {
+        if kind.is_none() {
             counts.tally.same += 1;
             return;
         }

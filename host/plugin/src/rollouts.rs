@@ -23,6 +23,9 @@ use std::time::Duration;
 /// Maximum number of waiting calls of shadows. Events beyond it are counted as skipped.
 pub(super) const SHADOWS_WAITING_MAX: usize = 256;
 
+/// Beginning of the reason for the end of a canary that did worse than the active version.
+pub const TAKEN_BACK: &str = "taken back: ";
+
 impl Plugins {
     /// Returns the rollout of a plugin, if one is under way.
     pub(super) fn rollout(&self, tenant: &TenantId, name: &str) -> Option<Arc<Rollout>> {
@@ -31,6 +34,11 @@ impl Plugins {
             return None;
         }
         rollouts.get(&(tenant.clone(), name.to_owned())).cloned()
+    }
+
+    /// Returns the rollout of a plugin that is under way, as stored.
+    pub fn rollout_under_way(&self, tenant: &TenantId, name: &str) -> Option<StoredRollout> {
+        self.rollout(tenant, name).map(|rollout| rollout.stored.clone())
     }
 
     pub(super) async fn restore_rollouts(&self) -> Result<(), PluginError> {
@@ -186,7 +194,7 @@ impl Plugins {
         tracing::warn!(%tenant, plugin = %name, %sha256, %why, "a canary was taken back");
         let plugins = self.clone();
         tokio::spawn(async move {
-            let reason = format!("taken back: {why}");
+            let reason = format!("{TAKEN_BACK}{why}");
             let counts = Some(rollout.to_store());
             if let Err(error) = plugins.store_end(Actor::Host, rollout.stored.id(), reason, counts).await {
                 let error = hookloom_model::describe(&error);

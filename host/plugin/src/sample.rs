@@ -1,10 +1,9 @@
-//! Summary of a judgement for comparisons, and the difference of two summaries.
+//! Summary of a judgement for comparisons.
 //!
 //! # Guarantees
-//! - The size of a summary and of a difference is bounded, whatever the plugin returns.
+//! - The size of a shown summary is bounded, whatever the plugin returns.
 
-use super::convert::cut;
-use super::judgement::Judgement;
+use super::judgement::{Judgement, Outgoing};
 use bytes::Bytes;
 use hookloom_model::delivery::Verdict;
 use hookloom_model::event::Event;
@@ -14,9 +13,6 @@ use utoipa::ToSchema;
 
 /// Maximum size of a body that is shown, in bytes.
 const BODY_BYTES_SHOWN: usize = 2 << 10;
-
-/// Maximum number of lines of a difference.
-const DIFF_LINES_MAX: usize = 40;
 
 /// Judgement of one version on an event, as far as versions are compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -33,31 +29,34 @@ pub struct Sample {
     /// Whole body, until the difference is computed.
     #[serde(skip)]
     bytes: Bytes,
+    /// Content type, headers and URL as lines, until the difference is computed.
+    #[serde(skip)]
+    head: Vec<String>,
 }
 
 impl Sample {
     /// Summarizes a judgement.
     pub(super) fn of(judgement: &Judgement) -> Self {
-        let (body, whole, bytes) = match judgement {
-            Judgement::Replace(outgoing) => {
-                let shown = &outgoing.body[..outgoing.body.len().min(BODY_BYTES_SHOWN)];
-                let mut hash = Sha256::new().chain_update(&outgoing.body);
-                hash.update(outgoing.content_type.as_bytes());
-                for (name, value) in &outgoing.headers {
-                    hash.update(name.as_str());
-                    hash.update(value.as_bytes());
-                }
-                hash.update(outgoing.url.as_ref().map_or("", url::Url::as_str));
-                let body = String::from_utf8_lossy(shown).into_owned();
-                (Some(body), Some(hash.finalize().into()), outgoing.body.clone())
-            }
-            _ => (None, None, Bytes::new()),
+        let mut sample = Sample {
+            verdict: judgement.verdict(),
+            reason: None,
+            body: None,
+            whole: None,
+            bytes: Bytes::new(),
+            head: Vec::new(),
         };
-        let reason = judgement.reason().map(|reason| match judgement {
+        if let Judgement::Replace(outgoing) = judgement {
+            let shown = &outgoing.body[..outgoing.body.len().min(BODY_BYTES_SHOWN)];
+            sample.body = Some(String::from_utf8_lossy(shown).into_owned());
+            sample.whole = Some(hash_of(outgoing));
+            sample.bytes = outgoing.body.clone();
+            sample.head = head_lines(outgoing);
+        }
+        sample.reason = judgement.reason().map(|reason| match judgement {
             Judgement::Fault(_) => reason.message,
             _ => reason.code,
         });
-        Sample { verdict: judgement.verdict(), reason, body, whole, bytes }
+        sample
     }
 
     /// Returns whether a delivery can continue with this judgement.
@@ -70,32 +69,44 @@ impl Sample {
         self.verdict == Verdict::Fault
     }
 
+    /// Returns whether both have the same body.
+    pub(super) fn has_body_of(&self, other: &Sample) -> bool {
+        self.bytes == other.bytes
+    }
+
+    /// Returns content type, headers and URL as lines. Empty unless the request is replaced.
+    pub(super) fn head(&self) -> &[String] {
+        &self.head
+    }
+
+    /// Returns the summary without the parts that only a difference is computed from.
+    pub(super) fn shown(self) -> Self {
+        Sample { bytes: Bytes::new(), head: Vec::new(), ..self }
+    }
+
     /// Returns the body that would be sent.
-    fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
+    pub(super) fn sent<'a>(&'a self, event: &'a Event) -> std::borrow::Cow<'a, str> {
         if self.verdict == Verdict::Pass { event.text().into() } else { String::from_utf8_lossy(&self.bytes) }
     }
 }
 
-/// Event that two versions judge differently.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Difference {
-    /// Id of the event.
-    pub event: uuid::Uuid,
-    /// Judgement of the active version.
-    pub active: Sample,
-    /// Judgement of the other version.
-    pub other: Sample,
-    /// Lines in which the two bodies differ, JSON pretty-printed, with the prefix `-` (active) or `+` (other).
-    pub diff: Vec<String>,
+/// Returns the hash of a whole request.
+fn hash_of(outgoing: &Outgoing) -> [u8; 32] {
+    let mut hash = Sha256::new().chain_update(&outgoing.body);
+    hash.update(outgoing.content_type.as_bytes());
+    for (name, value) in &outgoing.headers {
+        hash.update(name.as_str());
+        hash.update(value.as_bytes());
+    }
+    hash.update(outgoing.url.as_ref().map_or("", url::Url::as_str));
+    hash.finalize().into()
 }
 
-impl Difference {
-    pub(super) fn new(event: &Event, mut active: Sample, mut other: Sample) -> Self {
-        let lines = hookloom_model::diff::lines(&active.sent(event), &other.sent(event));
-        let changed = lines.iter().filter(|line| line.is_changed());
-        let diff = changed.take(DIFF_LINES_MAX).map(|line| format!("{} {}", line.sign, cut(&line.text, 200))).collect();
-        active.bytes = Bytes::new();
-        other.bytes = Bytes::new();
-        Difference { event: event.id.0, active, other, diff }
-    }
+/// Returns content type, headers and URL of a request as lines.
+fn head_lines(outgoing: &Outgoing) -> Vec<String> {
+    let content_type = format!("content-type: {}", String::from_utf8_lossy(outgoing.content_type.as_bytes()));
+    let headers =
+        outgoing.headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+    let url = outgoing.url.iter().map(|url| format!("URL: {url}"));
+    std::iter::once(content_type).chain(headers).chain(url).collect()
 }

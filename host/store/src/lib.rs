@@ -98,7 +98,7 @@ pub use backend::lanes::{AttemptClass, AttemptRecord};
 pub use backend::machine::{DamageReport, DamagedObject, DamagedRow, RowKind};
 pub use backend::operator_actions::Span;
 pub use backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
-pub use backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout};
+pub use backend::rollouts::{ANOTHER_ACTIVATED, CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout};
 pub use backend::subscriptions::NewSubscription;
 pub use backend::tenant_plugins::TenantPlugins;
 pub use backend::tenants::{EventTypesChange, TenantChange};

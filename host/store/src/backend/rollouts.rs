@@ -13,6 +13,9 @@ use hookloom_model::subscription::TenantId;
 /// Maximum number of earlier percentages of a canary that are remembered.
 const EARLIER_MAX: usize = 100;
 
+/// Reason for the end of a rollout when a version of its plugin is activated, perhaps its own.
+pub const ANOTHER_ACTIVATED: &str = "another version was activated";
+
 /// Kind of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutKind {

@@ -13,6 +13,7 @@ use crate::audit::{Actor, AuditAction};
 use crate::backend::plugins::{
     ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, is_whole, no_plugin,
 };
+use crate::backend::rollouts::ANOTHER_ACTIVATED;
 use crate::backend::upkeep::Changed;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -160,7 +161,7 @@ impl Memory {
     ) -> Result<(), StoreError> {
         let key = (tenant.clone(), name.to_owned());
         if let Some(rollout) = tables.rollouts.get_mut(&key) {
-            rollout.ended_reason.get_or_insert_with(|| "another version was activated".into());
+            rollout.ended_reason.get_or_insert_with(|| ANOTHER_ACTIVATED.into());
         }
         let plugin = StoredPlugin {
             tenant: tenant.clone(),

@@ -18,6 +18,7 @@ use crate::backend::plugins::{
     ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, has_versions_left, is_whole,
     no_plugin,
 };
+use crate::backend::rollouts::ANOTHER_ACTIVATED;
 use crate::backend::upkeep::Changed;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -203,9 +204,8 @@ async fn activate(
     let activated_by = text(actor.shown());
     tx.execute(sql, &[&&*tenant.0, &name, &sha256, &now_ms(), &&*activated_by]).await?;
     // The rollout compared with the previous version.
-    let sql = "UPDATE rollouts SET ended_reason = 'another version was activated'
-               WHERE tenant = $1 AND name = $2 AND ended_reason IS NULL";
-    tx.execute(sql, &[&&*tenant.0, &name]).await?;
+    let sql = "UPDATE rollouts SET ended_reason = $3 WHERE tenant = $1 AND name = $2 AND ended_reason IS NULL";
+    tx.execute(sql, &[&&*tenant.0, &name, &ANOTHER_ACTIVATED]).await?;
     tx.record(actor, Some(tenant), action).await?;
     let users = tx.catalog().users_of(tenant, name);
     sweeps::judge_again(tx, tenant, &Changed::Plugin(name.to_owned()), &users).await

@@ -9,6 +9,7 @@ use crate::backend::plugins::{
     ActiveVersion, PluginBackend, PluginVersion, StoredPlugin, deleted_meanwhile, has_versions_left, is_whole,
     no_plugin,
 };
+use crate::backend::rollouts::ANOTHER_ACTIVATED;
 use crate::backend::upkeep::Changed;
 use crate::fair_queue::Owner;
 use async_trait::async_trait;
@@ -183,8 +184,8 @@ impl Sqlite {
                 params![&*tenant.0, name, sha256, now_ms(), actor.shown()],
             )?;
             // The rollout compared with the previous version.
-            let sql = "UPDATE rollouts SET ended_reason = 'another version was activated' WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
-            tx.execute(sql, params![&*tenant.0, name])?;
+            let sql = "UPDATE rollouts SET ended_reason = ?3 WHERE tenant = ?1 AND name = ?2 AND ended_reason IS NULL";
+            tx.execute(sql, params![&*tenant.0, name, ANOTHER_ACTIVATED])?;
             tx.record(&actor, Some(&tenant), &action(&name, &sha256))?;
             sweeps::judge_again(tx, &tenant, &Changed::Plugin(name), &users, &damage)
         };
