@@ -61,6 +61,7 @@ mod ordering;
 mod own_faults;
 mod pages;
 mod plugin_forms;
+mod plugin_page;
 mod postgres;
 mod postgres_backup;
 mod proxies;

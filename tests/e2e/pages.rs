@@ -325,7 +325,7 @@ async fn a_plugin_is_tried_on_its_page() {
         "{compared}"
     );
     visitor.post("/t/default/plugins/p/try", &act("canary")).await;
-    assert!(visitor.see("/t/default/plugins/p").await.contains("it judges 5 % of the events"));
+    assert!(visitor.see("/t/default/plugins/p").await.contains("<dd>5 %</dd>"));
     visitor.post("/t/default/plugins/p/end-rollout", &[]).await;
     visitor.post("/t/default/plugins/p/try", &act("activate")).await;
     assert_eq!(text(&host.get("./plugins").await[0], "active_sha256"), sha256);

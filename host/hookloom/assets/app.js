@@ -74,6 +74,18 @@ document.addEventListener("submit", (event) => {
   dialog.showModal();
 });
 
+// A menu of actions is left by Escape, or by a click elsewhere. Without scripts it is closed by its own button.
+function closeMenus(except) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+}
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && event.target.closest("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+document.addEventListener("click", (event) => closeMenus(event.target.closest("details.menu")));
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("select[data-submit]")) event.target.form.requestSubmit();
   if (event.target.matches("[data-check-all]")) {

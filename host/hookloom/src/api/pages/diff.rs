@@ -37,6 +37,16 @@ impl Diff {
         Diff::lazy(label, move || DiffLines::new(&before, &after))
     }
 
+    /// Returns the lines of a comparison that was made elsewhere, each with its sign and a blank before it.
+    pub(super) fn of_changes(label: impl Into<String>, changes: &[String]) -> Diff {
+        fn line(change: &String) -> (&'static str, char, String) {
+            let sign = change.chars().next().unwrap_or(' ');
+            (class(sign), sign, change.get(2..).unwrap_or_default().to_owned())
+        }
+        let lines: Vec<_> = changes.iter().map(line).collect();
+        Diff::lazy(label, move || DiffLines { changed: !lines.is_empty(), lines, text: String::new() })
+    }
+
     /// Returns a text in place of a body.
     pub(super) fn words(label: impl Into<String>) -> Diff {
         Diff::lazy(label, DiffLines::default)
@@ -136,6 +146,15 @@ mod tests {
             row.map(|(class, text)| if class == "gap" { ".".to_owned() } else { text.to_owned() }).join("|")
         });
         assert_eq!(shown.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn changes_keep_their_signs() {
+        let diff = Diff::of_changes("2 lines", &["- a".to_owned(), "+ é".to_owned(), "+ ".to_owned()]);
+        let lines = [("del", '-', "a".to_owned()), ("add", '+', "é".to_owned()), ("add", '+', String::new())];
+        assert!(diff.changed());
+        assert_eq!(diff.lines(), lines);
+        assert!(!Diff::of_changes("none", &[]).changed());
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Pages of plugins: upload, versions, rollouts, and the dry run.
 
+use super::canary_form;
+use super::comparison_view::ComparisonView;
 use super::dry_result::DryResult;
 use super::forms::{Form, pairs};
 use super::notes::NoteParams;
 use super::plugin_library::{self, LibraryRow};
-use super::plugins_view::{Compared, Picked, PluginPage, PluginRow, quarantined};
+use super::plugins_view::{Picked, PluginPage, PluginRow};
+use super::rollout_view;
 use super::user::{Posted, TenantUser};
+use super::version_rows::quarantined;
 use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render, short};
 use crate::api::ApiState;
 use crate::api::extract::Params;
@@ -17,6 +21,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -37,7 +42,7 @@ struct PluginsPage {
 
 /// Note that a plugin's page shows once.
 enum PluginNote {
-    Compared(Compared),
+    Compared(ComparisonView),
     Judged(Box<(Picked, DryResult)>),
 }
 
@@ -59,12 +64,14 @@ async fn list_with(
     for plugin in state.operations.store.plugins().await?.into_iter().filter(|plugin| plugin.tenant == user.tenant) {
         let quarantined = quarantined(state, &user.tenant, &plugin.active_sha256);
         let file_problem = state.operations.plugins.file_problem(&user.tenant, &plugin.name);
+        let under_way = state.operations.plugins.rollout_under_way(&user.tenant, &plugin.name);
         rows.push(PluginRow {
             version: short(&plugin.active_sha256),
             since: Some(DisplayTime::at_ms(plugin.activated_at_ms)),
             by: plugin.activated_by,
             users: users(&plugin.name),
             has_update: has_update(&plugin.name),
+            rollout: under_way.map(|stored| rollout_view::mark(&stored)).unwrap_or_default(),
             problem: if quarantined.is_empty() { file_problem.unwrap_or_default() } else { quarantined },
             name: plugin.name,
         });
@@ -77,6 +84,7 @@ async fn list_with(
                 since: None,
                 by: String::new(),
                 has_update: false,
+                rollout: String::new(),
                 name,
                 users,
                 problem,
@@ -125,13 +133,31 @@ pub(super) async fn upload(State(state): State<Arc<ApiState>>, posted: Posted) -
     }
 }
 
+/// Query of a plugin's page.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PluginParams {
+    /// Version that a dry run uses, if not the active one.
+    version: Option<String>,
+    /// Version of which a canary is to begin: its form is shown.
+    canary: Option<String>,
+    #[serde(flatten)]
+    note: NoteParams,
+}
+
 pub(super) async fn one(
     user: TenantUser,
-    Params(note): Params<NoteParams>,
+    Params(params): Params<PluginParams>,
     State(state): State<Arc<ApiState>>,
 ) -> Result<HtmlPage, PageError> {
     let mut page = PluginPage::new(&user, &state).await?;
-    match state.notes.take(&user.user, &note) {
+    if let Some(version) = &params.version {
+        page.pick_version(version);
+    }
+    if let Some(sha256) = &params.canary {
+        page.open_canary(sha256)?;
+    }
+    match state.notes.take(&user.user, &params.note) {
         Some(PluginNote::Compared(compared)) => page.compared = Some(compared),
         Some(PluginNote::Judged(judged)) => {
             let (picked, result) = *judged;
@@ -140,6 +166,7 @@ pub(super) async fn one(
         }
         None => {}
     }
+    let page = page.with_source(&user, &state).await?;
     render(&state, Some(&user.tenant), page).await
 }
 
@@ -150,11 +177,7 @@ pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> R
     let here = UrlPath::pages_of(&user.tenant).then("plugins").then(&name);
     let operations = &state.operations;
     match user.path.get("action") {
-        "try" => {
-            let wanted =
-                RolloutForm { sha256: form.get("sha256").to_owned(), percent: form.get("percent").parse().ok() };
-            wanted.begin(form.get("how"), &name, &here, &user, &state).await
-        }
+        "try" => roll_out(&user, &state, &form, &name).await,
         "end-rollout" => {
             operations.end_rollout(&user.access(&state)?, &name).await?;
             Ok(go_to(&here, "The active version is used for all events."))
@@ -181,49 +204,63 @@ fn version_of(sha256: &str) -> Result<VersionId, Problem> {
     sha256.parse().map_err(|_| Problem::not_found("version"))
 }
 
-/// Version and share of the events in the rollout form.
-struct RolloutForm {
-    sha256: String,
-    percent: Option<f64>,
+/// Activates a version, begins a rollout of it, or compares it with the active one.
+async fn roll_out(
+    user: &TenantUser,
+    state: &Arc<ApiState>,
+    form: &Form,
+    name: &PluginName,
+) -> Result<Response, PageError> {
+    let here = UrlPath::pages_of(&user.tenant).then("plugins").then(name);
+    let operations = &state.operations;
+    let access = user.access(state)?;
+    let sha256 = version_of(form.get("sha256"))?;
+    match form.get("how") {
+        "activate" => {
+            operations.activate_plugin_version(&access, name, &sha256, None).await?;
+            Ok(go_to(&here, "It is used from the next attempt on."))
+        }
+        "shadow" => {
+            let wanted = RolloutWrite { kind: Kind::Shadow, sha256: sha256.to_string(), percent: None };
+            operations.begin_rollout(&access, name, wanted).await?;
+            Ok(go_to(&here, "It is called in addition to the active version; its results are not sent."))
+        }
+        "canary" => begin_canary(user, state, form, name, &sha256).await,
+        "compare" => {
+            let events = ComparisonSize::LARGEST;
+            let comparison = operations.compare_plugin_versions(&access, name, &sha256, events).await?;
+            let compared = ComparisonView::new(form.get("sha256"), &comparison, &user.tenant);
+            Ok(state.notes.go_to(&user.user, &here, "", PluginNote::Compared(compared)))
+        }
+        _ => Err(Problem::not_found("action").into()),
+    }
 }
 
-impl RolloutForm {
-    async fn begin(
-        self,
-        how: &str,
-        name: &PluginName,
-        here: &UrlPath,
-        user: &TenantUser,
-        state: &Arc<ApiState>,
-    ) -> Result<Response, PageError> {
-        let operations = &state.operations;
-        let begin = async |kind: Kind, percent: Option<f64>| {
-            let wanted = RolloutWrite { kind, sha256: self.sha256.clone(), percent };
-            operations.begin_rollout(&user.access(state)?, name, wanted).await
-        };
-        match how {
-            "activate" => {
-                let sha256 = version_of(&self.sha256)?;
-                operations.activate_plugin_version(&user.access(state)?, name, &sha256, None).await?;
-                Ok(go_to(here, "It is used from the next attempt on."))
-            }
-            "shadow" => {
-                begin(Kind::Shadow, None).await?;
-                Ok(go_to(here, "It is called in addition to the active version; its results are not sent."))
-            }
-            "canary" => {
-                begin(Kind::Canary, self.percent).await?;
-                Ok(go_to(here, "It is called for a part of the events."))
-            }
-            "compare" => {
-                let sha256 = version_of(&self.sha256)?;
-                let access = user.access(state)?;
-                let events = ComparisonSize::LARGEST;
-                let comparison = operations.compare_plugin_versions(&access, name, &sha256, events).await?;
-                let compared = PluginNote::Compared(Compared::new(&comparison));
-                Ok(state.notes.go_to(&user.user, here, "", compared))
-            }
-            _ => Err(Problem::not_found("action").into()),
+/// Begins a canary, or changes its share of the events. A share that is refused is shown again with its fault.
+async fn begin_canary(
+    user: &TenantUser,
+    state: &Arc<ApiState>,
+    form: &Form,
+    name: &PluginName,
+    sha256: &VersionId,
+) -> Result<Response, PageError> {
+    let begun = async {
+        let percent = canary_form::percent(form.get("percent"))?;
+        let wanted = RolloutWrite { kind: Kind::Canary, sha256: sha256.to_string(), percent: Some(percent) };
+        state.operations.begin_rollout(&user.access(state)?, name, wanted).await.map(|_| percent)
+    };
+    match begun.await {
+        Ok(percent) => {
+            let here = UrlPath::pages_of(&user.tenant).then("plugins").then(name);
+            Ok(go_to(&here, &format!("The canary judges {percent} % of the events from now on.")))
+        }
+        Err(problem) if problem.of_fields(&["percent"]).is_empty() => Err(problem.into()),
+        Err(problem) => {
+            let mut page = PluginPage::new(user, state).await?.answering();
+            let refused = page.open_canary(form.get("sha256"))?;
+            refused.refuse(form.get("percent"), &problem);
+            let page = render(state, Some(&user.tenant), page.with_source(user, state).await?).await?;
+            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
 }
@@ -255,7 +292,7 @@ async fn dry(user: &TenantUser, state: &Arc<ApiState>, form: &Form, name: Plugin
             let mut page = PluginPage::new(user, state).await?.answering();
             page.picked(&picked);
             page.result = Some(DryResult::refused(problem.in_words()));
-            let page = render(state, Some(&user.tenant), page).await?;
+            let page = render(state, Some(&user.tenant), page.with_source(user, state).await?).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }

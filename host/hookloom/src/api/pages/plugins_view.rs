@@ -1,21 +1,25 @@
-//! Views of plugins: versions with their reports, a rollout, figures, and a dry run.
+//! Page of a plugin: its versions, a rollout, figures, and a dry run beside what a version is.
 
+use super::canary_form::CanaryForm;
 use super::chart;
+use super::comparison_view::ComparisonView;
 use super::dry_result::DryResult;
 use super::overview::{bars, series, times};
 use super::plugin_library::OriginView;
 use super::prose::{Prose, ProsePart};
+use super::rollout_view::RolloutView;
 use super::user::TenantUser;
-use super::{DisplayTime, Frame, PageError, duration, filters, short, size};
+use super::version_rows::VersionRow;
+use super::{DisplayTime, Frame, PageError, filters};
 use crate::api::ApiState;
 use crate::clock::now_ms;
 use crate::event::SAMPLES;
+use crate::ids::{PluginName, VersionId};
 use crate::manifest::{ConfigKey, Manifest};
-use crate::operations::Problem;
-use crate::plugin::{ArmFigures, Comparison, Difference, Report, RolloutFigures};
-use crate::plural::counted;
-use crate::store::{PluginVersion, RolloutKind, StoredRollout};
-use crate::subscription::{Subscription, TenantId};
+use crate::operations::{Problem, ToManage};
+use crate::plugin::{Report, script};
+use crate::store::PluginVersion;
+use crate::subscription::Subscription;
 use askama::Template;
 use std::sync::Arc;
 
@@ -28,6 +32,8 @@ pub(super) struct PluginRow {
     pub(super) users: usize,
     /// True if the library has another version than the active one, which was added from there.
     pub(super) has_update: bool,
+    /// Rollout under way, in a few words. Empty: none.
+    pub(super) rollout: String,
     pub(super) problem: String,
 }
 
@@ -41,15 +47,18 @@ pub(super) struct PluginPage {
     manifest: Option<ManifestView>,
     /// Origin of the active version in the library.
     origin: Option<OriginView>,
-    rollout: Option<RolloutView>,
+    pub(super) rollout: Option<RolloutView>,
+    pub(super) canary: Option<CanaryForm>,
     versions: Vec<VersionRow>,
-    pub(super) compared: Option<Compared>,
+    pub(super) compared: Option<ComparisonView>,
     calls_chart: String,
     time_chart: String,
     /// Value, label, and whether it is selected.
     picks: Vec<(String, String, bool)>,
     event_text: String,
     config: String,
+    /// Source of the script that a dry run uses. Empty: it is a component, or the user may not read it.
+    source: String,
     pub(super) result: Option<DryResult>,
     /// Id and name of each webhook that uses the plugin.
     users: Vec<(String, String)>,
@@ -101,18 +110,24 @@ impl PluginPage {
         let series = series(&figures, now_s, DAY_S, BAR_S);
         let span = chart::Span { now_s, lasts_s: DAY_S, point_s: BAR_S };
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
+        let active_sha256 = versions.iter().find(|version| version.active).map(|version| version.sha256.clone());
         let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
+        let rollout = rollout.map(|(stored, figures)| {
+            RolloutView::new(&stored, figures.as_ref(), active_sha256.as_deref().unwrap_or_default())
+        });
         Ok(PluginPage {
             origin: OriginView::of(state, user, &name),
             manifest: versions.iter().find(|version| version.active).and_then(ManifestView::of),
-            rollout: rollout.map(|(stored, figures)| RolloutView::new(stored, figures)),
-            versions: versions.into_iter().map(|version| VersionRow::new(version, user, state)).collect(),
+            versions: versions.into_iter().map(|one| VersionRow::new(one, user, state, rollout.as_ref())).collect(),
+            rollout,
+            canary: None,
             compared: None,
             calls_chart: chart::bars("Calls of webhooks that use it", &bars(&series), span),
             time_chart: chart::lines("Duration of plugin calls", &times(&series, |figures| &figures.plugin), span),
             picks: recent.iter().map(|(event, _)| pick(event)).chain(SAMPLES.iter().map(sample)).collect(),
             event_text: String::new(),
             config,
+            source: String::new(),
             result: None,
             users: users.iter().map(named).collect(),
             others: others.iter().take(OTHERS).map(named).collect(),
@@ -124,9 +139,41 @@ impl PluginPage {
     /// Restores the submitted choices.
     pub(super) fn picked(&mut self, pick: &Picked) {
         self.picks.iter_mut().for_each(|one| one.2 = one.0 == pick.event);
-        self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == pick.version);
+        self.pick_version(&pick.version);
         self.event_text.clone_from(&pick.event_text);
         self.config.clone_from(&pick.config);
+    }
+
+    /// Chooses a version for the dry run.
+    pub(super) fn pick_version(&mut self, sha256: &str) {
+        self.versions.iter_mut().for_each(|one| one.picked = one.sha256 == sha256);
+    }
+
+    /// Returns the version that a dry run uses: the chosen one, or the active one.
+    fn tried(&self) -> Option<&VersionRow> {
+        let picked = self.versions.iter().find(|one| one.picked);
+        picked.or_else(|| self.versions.iter().find(|one| one.active))
+    }
+
+    /// Reads the source of the script that a dry run uses, if the user may read it.
+    pub(super) async fn with_source(mut self, user: &TenantUser, state: &ApiState) -> Result<Self, PageError> {
+        let Some(tried) = self.tried().filter(|tried| tried.is_script) else { return Ok(self) };
+        let Ok(access) = user.access::<ToManage>(state) else { return Ok(self) };
+        let name: PluginName = user.path.parse("name", "plugin")?;
+        let sha256: VersionId = tried.sha256.parse().map_err(|_| Problem::not_found("version"))?;
+        let stored = state.operations.get_component(&access, &name, &sha256).await?;
+        self.source = script::source(&stored).unwrap_or_default().to_owned();
+        Ok(self)
+    }
+
+    /// Opens the form of a canary of a version.
+    pub(super) fn open_canary(&mut self, sha256: &str) -> Result<&mut CanaryForm, Problem> {
+        let can_be = self.versions.iter().any(|one| one.sha256 == sha256 && one.can_be_rolled_out());
+        if !can_be {
+            let detail = "a canary is another version than the active one, and not a quarantined one";
+            return Err(Problem::conflict(detail));
+        }
+        Ok(self.canary.insert(CanaryForm::new(sha256, self.rollout.as_ref())))
     }
 
     /// Marks the page as the answer to a form.
@@ -174,148 +221,5 @@ impl ConfigKeyRow {
             default: key.default.unwrap_or_default(),
             examples: key.examples.join("; "),
         }
-    }
-}
-
-struct VersionRow {
-    sha256: String,
-    short: String,
-    active: bool,
-    at: DisplayTime,
-    by: String,
-    size: String,
-    compiled: String,
-    call: String,
-    picked: bool,
-    /// Reason for the quarantine. Empty: the version is not quarantined.
-    quarantined: String,
-    is_script: bool,
-    report: Vec<(&'static str, String)>,
-}
-
-impl VersionRow {
-    fn new(version: PluginVersion, user: &TenantUser, state: &ApiState) -> Self {
-        let report: Option<Report> = serde_json::from_str(&version.report).ok();
-        let probe = report.as_ref().and_then(|report| report.probe.as_ref());
-        VersionRow {
-            short: short(&version.sha256),
-            active: version.active,
-            at: DisplayTime::at_ms(version.created_at_ms),
-            by: version.created_by,
-            size: size(version.size),
-            compiled: report.as_ref().map(|report| format!("{} ms", report.compile_ms)).unwrap_or_default(),
-            call: probe.map(|probe| duration(probe.steady_call_us)).unwrap_or_default(),
-            picked: false,
-            quarantined: quarantined(state, &user.tenant, &version.sha256),
-            is_script: report.as_ref().is_some_and(|report| report.script_engine.is_some()),
-            report: report.map(facts).unwrap_or_default(),
-            sha256: version.sha256,
-        }
-    }
-}
-
-/// Returns the text about a version's quarantine; empty for a version that is not quarantined.
-pub(super) fn quarantined(state: &ApiState, tenant: &TenantId, sha256: &str) -> String {
-    let quarantine = state.operations.plugins.quarantine(tenant, sha256);
-    quarantine.map(|one| format!("Quarantined: {}. An admin can activate it again.", one.reason)).unwrap_or_default()
-}
-
-fn facts(report: Report) -> Vec<(&'static str, String)> {
-    fn list(items: &[String]) -> String {
-        if items.is_empty() { "nothing".to_owned() } else { items.join(", ") }
-    }
-    let mut facts = vec![
-        ("Contract", report.contract),
-        ("May use", list(&report.may_use)),
-        ("Imports", list(&report.imports)),
-        ("Compiled code", size(report.compiled_bytes)),
-    ];
-    facts.extend(report.memory_bytes.map(|bytes| ("Memory at the start", size(bytes))));
-    if let Some(probe) = report.probe {
-        let reason = probe.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        facts.extend([
-            ("On a sample", format!("{}{reason}", probe.verdict)),
-            ("First call", duration(probe.first_call_us)),
-            ("Further calls", duration(probe.steady_call_us)),
-            ("Memory", size(probe.memory_bytes)),
-        ]);
-        facts.extend(probe.depends_on.map(|on| ("Depends, besides the event, on", list(&on))));
-    }
-    facts
-}
-
-struct RolloutView {
-    kind: &'static str,
-    version: String,
-    summary: String,
-    under_way: bool,
-    /// State of the test that ends a canary; empty for a shadow.
-    test: String,
-    arms: Vec<(&'static str, u64, u64, String)>,
-    differences: Vec<(String, String, String, String)>,
-}
-
-impl RolloutView {
-    fn new(stored: StoredRollout, figures: Option<RolloutFigures>) -> Self {
-        let is_canary = matches!(stored.kind, RolloutKind::Canary);
-        let begun = DisplayTime::at_ms(stored.started_at_ms).text;
-        let summary = match (&stored.ended_reason, &figures) {
-            (Some(reason), _) => format!("Started {begun}; ended: {reason}."),
-            (None, Some(_)) if is_canary => format!("Started {begun}; it judges {} % of the events.", stored.percent),
-            (None, Some(figures)) => format!(
-                "Started {begun}; {} judged the same, {} differently, {} skipped.",
-                counted(figures.same, "event", "events"),
-                figures.different,
-                figures.skipped
-            ),
-            (None, None) => format!("Started {begun}."),
-        };
-        fn arm(name: &'static str, arm: &ArmFigures) -> (&'static str, u64, u64, String) {
-            (name, arm.calls, arm.faults, duration(arm.cpu_us_p95))
-        }
-        RolloutView {
-            kind: if is_canary { "Canary" } else { "Shadow" },
-            version: short(&stored.sha256),
-            under_way: stored.ended_reason.is_none(),
-            test: figures.as_ref().and_then(|figures| figures.test).map(|test| test.to_string()).unwrap_or_default(),
-            arms: match (&figures, is_canary) {
-                (Some(figures), true) => vec![arm("canary", &figures.canary), arm("active", &figures.active)],
-                (Some(figures), false) => vec![arm("active", &figures.active)],
-                (None, _) => Vec::new(),
-            },
-            differences: figures
-                .map(|figures| figures.differences.iter().map(difference).collect())
-                .unwrap_or_default(),
-            summary,
-        }
-    }
-}
-
-fn difference(one: &Difference) -> (String, String, String, String) {
-    fn verdict_text(sample: &crate::plugin::Sample) -> String {
-        match &sample.reason {
-            Some(reason) => format!("{} ({reason})", sample.verdict),
-            None => sample.verdict.to_string(),
-        }
-    }
-    (one.event.to_string(), verdict_text(&one.active), verdict_text(&one.other), one.diff.join("\n"))
-}
-
-/// Comparison of two versions on real events.
-pub(super) struct Compared(pub(super) String, pub(super) Vec<(String, String)>);
-
-impl Compared {
-    pub(super) fn new(comparison: &Comparison) -> Self {
-        let Comparison { same, changed, failed, skipped, active_us_p95, new_us_p95, judged_on, .. } = comparison;
-        let summary = format!(
-            "Of {judged_on}: {same} the same, {changed} changed, {failed} failed, {skipped} skipped; p95 {} before, {} now",
-            duration(*active_us_p95),
-            duration(*new_us_p95)
-        );
-        fn line(one: &Difference) -> (String, String) {
-            let (event, before, now, diff) = difference(one);
-            (format!("Event {event}: {before} before, {now} now"), diff)
-        }
-        Compared(summary, comparison.differences.iter().map(line).collect())
     }
 }
