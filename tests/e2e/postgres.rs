@@ -1,13 +1,13 @@
 //! A host on PostgreSQL: the same work as on SQLite, and what happens when the server ends, is away, or belongs to another host.
 
 use crate::crash::kill_again_and_again;
-use crate::harness::{ADMIN_KEY, Host, Postgres, Receiver, SECRET, event, example, program};
+use crate::harness::{ADMIN_KEY, Host, Postgres, Receiver, SECRET, event, example, program, until};
 use reqwest::Method;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 const KILLS: usize = 10;
@@ -111,6 +111,27 @@ async fn a_server_that_is_killed_costs_no_accepted_event() {
     let twice = received.len() - events.len();
     assert!(twice <= crashes * CONCURRENCY, "{twice} were sent twice");
     println!("{} accepted, {refused} refused, {twice} sent twice in {crashes} crashes of the server", accepted.len());
+}
+
+#[tokio::test]
+async fn metrics_are_collected_while_the_database_is_away() {
+    let mut server = Postgres::start().await;
+    let host = Host::with().set(&setting(&server)).start().await;
+    let reachable = async || {
+        let asked_at = Instant::now();
+        let reply = host.ask(Method::GET, "/metrics", "").await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        // A scrape of Prometheus ends after ten seconds.
+        assert!(asked_at.elapsed() < Duration::from_secs(10), "{:?}", asked_at.elapsed());
+        assert!(reply.text.contains("hookloom_events_accepted_total"), "{}", reply.text);
+        reply.text.lines().find_map(|line| line.strip_prefix("hookloom_database_reachable ")?.parse::<u8>().ok())
+    };
+    host.send(event("Contact is Created", 1)).await;
+    assert_eq!(reachable().await, Some(1));
+    server.kill().await;
+    until("the metric to say that the database is away", async || (reachable().await == Some(0)).then_some(())).await;
+    server.restart().await;
+    until("the metric to say that the database is back", async || (reachable().await == Some(1)).then_some(())).await;
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ use crate::clock::now_ms;
 use crate::deliver::traces::Traces;
 use crate::operations::{Admin, Operations, Problem};
 use crate::request_id;
+use crate::store::StoreError;
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
 use axum::extract::{Request, State};
@@ -67,6 +68,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -300,17 +302,28 @@ async fn health(State(state): State<Arc<ApiState>>) -> Json<Health> {
     })
 }
 
+/// Longest time in which the gauges are read from the database. A scrape of Prometheus ends after 10 s, unless its job says otherwise.
+const GAUGES_MAX: Duration = Duration::from_secs(3);
+
 /// Return all metrics in the text format of Prometheus. Requires an admin key, because labels name tenants and plugins.
 #[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "get_metrics", responses((status = 200, body = String, content_type = "text/plain")))]
-async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> Result<impl IntoResponse, Problem> {
+async fn metrics(_: Admin, State(state): State<Arc<ApiState>>) -> impl IntoResponse {
+    // While the database is away, the other metrics matter the most. A log line would repeat what the store logs once for an outage.
+    let read = tokio::time::timeout(GAUGES_MAX, set_gauges_of_database(&state)).await;
+    crate::telemetry::database_reachable(matches!(read, Ok(Ok(()))));
+    let damage = state.operations.store.damage(None);
+    crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text())
+}
+
+/// Sets the gauges that are read from the database, up to the first read that fails.
+async fn set_gauges_of_database(state: &ApiState) -> Result<(), StoreError> {
     for tenant in state.operations.store.catalog().tenants() {
         let pending = state.operations.store.pending(&tenant.id).values().sum();
         let oldest_ms = state.operations.store.oldest_pending_for_host(tenant.id.clone()).await?;
         let oldest_ms = oldest_ms.map_or(0, |oldest_ms| now_ms() - oldest_ms);
         crate::telemetry::pending(&tenant.id, pending, oldest_ms.max(0) as f64 / 1e3);
     }
-    let damage = state.operations.store.damage(None);
-    crate::telemetry::damaged(damage.rows.len(), damage.objects.len());
     crate::telemetry::fleet(state.operations.store.fleet_gauges().await?);
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.telemetry.text()))
+    Ok(())
 }

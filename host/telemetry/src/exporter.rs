@@ -3,11 +3,12 @@
 //! Metrics that are emitted before [`Telemetry::start`] are not counted.
 
 use super::{
-    ALERT_EVALUATION_SECONDS, ATTEMPTS, DATABASE_OBJECTS_DAMAGED, DATABASE_ROWS_DAMAGED, DELIVERIES_PENDING,
-    EVENTS_ACCEPTED, FLEET_CHANGES_BEHIND, FLEET_HOSTS, FLEET_LEASE_LEFT_SECONDS, FLEET_LEASE_RENEWAL_SECONDS,
-    FLEET_SHARDS, FLEET_SHARDS_WITHOUT_HOST, FLEET_TAKEOVERS, INCIDENTS_OPEN, OLDEST_PENDING_SECONDS,
-    PLUGIN_CALL_SECONDS, PLUGIN_CALLS, PLUGIN_CODE_BYTES, PLUGIN_CODE_LOADS, PLUGIN_COMPILE_SECONDS, PLUGIN_COMPILES,
-    PLUGIN_COMPILES_UNDER_WAY, PLUGIN_FILES_BROKEN, PLUGIN_VERSIONS_QUARANTINED, POST_SECONDS,
+    ALERT_EVALUATION_SECONDS, ATTEMPTS, DATABASE_OBJECTS_DAMAGED, DATABASE_REACHABLE, DATABASE_ROWS_DAMAGED,
+    DELIVERIES_PENDING, EVENTS_ACCEPTED, FLEET_CHANGES_BEHIND, FLEET_HOSTS, FLEET_LEASE_LEFT_SECONDS,
+    FLEET_LEASE_RENEWAL_SECONDS, FLEET_SHARDS, FLEET_SHARDS_WITHOUT_HOST, FLEET_TAKEOVERS, INCIDENTS_OPEN,
+    OLDEST_PENDING_SECONDS, PLUGIN_CALL_SECONDS, PLUGIN_CALLS, PLUGIN_CODE_BYTES, PLUGIN_CODE_LOADS,
+    PLUGIN_COMPILE_SECONDS, PLUGIN_COMPILES, PLUGIN_COMPILES_UNDER_WAY, PLUGIN_FILES_BROKEN,
+    PLUGIN_VERSIONS_QUARANTINED, POST_SECONDS,
 };
 use crate::process;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
@@ -48,6 +49,7 @@ impl Telemetry {
         describe_gauge!(OLDEST_PENDING_SECONDS, Unit::Seconds, "Age of the oldest pending delivery.");
         describe_histogram!(ALERT_EVALUATION_SECONDS, Unit::Seconds, "Duration of evaluations of a tenant's alerts.");
         describe_gauge!(INCIDENTS_OPEN, "Open incidents of the tenants that this host evaluates.");
+        describe_gauge!(DATABASE_REACHABLE, "0 while the database does not answer.");
         describe_gauge!(DATABASE_ROWS_DAMAGED, "Rows of the database that cannot be read and are set apart.");
         describe_gauge!(DATABASE_OBJECTS_DAMAGED, "Tables and indexes of the database with damaged pages.");
         describe_fleet();

@@ -33,6 +33,7 @@ const PLUGIN_CODE_LOADS: &str = "hookloom_plugin_code_loads_total";
 const PLUGIN_CODE_BYTES: &str = "hookloom_plugin_code_bytes";
 
 const DELIVERIES_PENDING: &str = "hookloom_deliveries_pending";
+const DATABASE_REACHABLE: &str = "hookloom_database_reachable";
 const DATABASE_ROWS_DAMAGED: &str = "hookloom_database_rows_damaged";
 const DATABASE_OBJECTS_DAMAGED: &str = "hookloom_database_objects_damaged";
 
@@ -112,6 +113,11 @@ pub fn incidents(open: impl Iterator<Item = (&'static str, u64)>) {
 /// Counts an evaluation of the alerts of a tenant, and its duration.
 pub fn alerts_evaluated(took: Duration) {
     histogram!(ALERT_EVALUATION_SECONDS).record(took);
+}
+
+/// Sets whether the database answered the reads of this collection. While it does not, gauges that are read from it keep their last values.
+pub fn database_reachable(reachable: bool) {
+    gauge!(DATABASE_REACHABLE).set(f64::from(u8::from(reachable)));
 }
 
 /// Sets the numbers of damaged rows, and of damaged tables and indexes.
