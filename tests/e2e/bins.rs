@@ -160,6 +160,11 @@ async fn a_bin_is_private_and_shows_a_delivery_before_and_after_its_plugin() {
     assert!(refused.contains("No answer: "), "the address guard: {refused}");
     host.post("/v1/tenants", &json!({"id": "other"})).await;
     assert_eq!(host.ask(Method::GET, &format!("/v1/tenants/other/bins/{id}/requests"), "").await.status, 404);
+    // To another tenant the bin is a receiver like any other: no page leads to it.
+    let webhook = json!({"notify_url": format!("{}/bins/{id}/", host.url), "modules": ["Contact"]});
+    let foreign = host.post("/v1/tenants/other/subscriptions", &webhook).await;
+    let page = visitor.see(&format!("/t/other/webhooks/{}", text(&foreign, "id"))).await;
+    assert!(page.contains(&id) && !page.contains("Its receiver is a bin"), "{page}");
 }
 
 #[tokio::test]

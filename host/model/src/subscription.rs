@@ -338,6 +338,15 @@ impl LoadedSettings {
         self.target.url()
     }
 
+    /// Short name for lists and messages: the description, or else the host of the Notify URL.
+    pub fn short_name(&self) -> String {
+        if self.settings.description.is_empty() {
+            self.url().host_str().unwrap_or_default().to_owned()
+        } else {
+            self.settings.description.clone()
+        }
+    }
+
     /// Notify URL, as the target of requests.
     pub fn target(&self) -> &Target {
         &self.target

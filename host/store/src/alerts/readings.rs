@@ -120,17 +120,11 @@ impl Store {
 }
 
 fn webhook(subscription: &Subscription, sums: &Sums) -> WebhookReading {
-    let settings = &subscription.settings;
-    let name = if settings.description.is_empty() {
-        settings.url().host_str().unwrap_or_default().to_owned()
-    } else {
-        settings.description.clone()
-    };
     let reason = subscription.state_reason.clone().unwrap_or_default();
     let rates = sums.webhooks.get(&subscription.id).copied().unwrap_or_default();
     WebhookReading {
         id: subscription.id,
-        name,
+        name: subscription.settings.short_name(),
         state: match subscription.state {
             SubscriptionState::Active => WebhookState::Active,
             SubscriptionState::Disabled => WebhookState::Disabled(reason),

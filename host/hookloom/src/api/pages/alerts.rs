@@ -139,14 +139,8 @@ fn here(user: &TenantUser) -> UrlPath {
 }
 
 fn webhook(user: &TenantUser, subscription: &Subscription) -> IncidentWebhook {
-    let settings = &subscription.settings;
-    let name = if settings.description.is_empty() {
-        settings.url().host_str().unwrap_or_default().to_owned()
-    } else {
-        settings.description.clone()
-    };
     let href = UrlPath::pages_of(&user.tenant).then("webhooks").then(&subscription.id).to_string();
-    IncidentWebhook { href, name }
+    IncidentWebhook { href, name: subscription.settings.short_name() }
 }
 
 impl From<IncidentBody> for OpenIncident {

@@ -104,7 +104,7 @@ pub(super) async fn one(
         name: subscription.as_deref().map_or_else(|| "deleted".to_owned(), name),
         event: view.event.to_string(),
         event_name: event.name.clone(),
-        received: received_in_bin(&state, &user, subscription.as_deref(), view.id).await,
+        received: received_in_bin(&state, &user, subscription.as_deref(), view.id).await?,
         due,
         why: why.as_deref().map(first_line).unwrap_or_default(),
         superseded_by: view.superseded_by.map(|by| by.to_string()),
@@ -134,12 +134,15 @@ async fn received_in_bin(
     user: &TenantUser,
     subscription: Option<&Subscription>,
     delivery: DeliveryId,
-) -> Option<String> {
-    let bin = bin_urls::bin_of(&subscription?.settings.notify_url, state)?;
+) -> Result<Option<String>, PageError> {
+    let Some(subscription) = subscription else { return Ok(None) };
+    let Some(bin) = bin_urls::bin_of(&subscription.settings.notify_url, &user.tenant, state).await? else {
+        return Ok(None);
+    };
     let filter = BinFilter { search: Some(delivery.to_string()), limit: 1, before: None };
-    let found = state.operations.store.bin_requests(user.tenant.clone(), bin.clone(), filter).await.ok()?;
-    let request = found.requests.first()?;
-    Some(UrlPath::pages_of(&user.tenant).then("bins").then(&bin).then(&request.id).to_string())
+    let found = state.operations.store.bin_requests(user.tenant.clone(), bin.clone(), filter).await?;
+    let Some(request) = found.requests.first() else { return Ok(None) };
+    Ok(Some(UrlPath::pages_of(&user.tenant).then("bins").then(&bin).then(&request.id).to_string()))
 }
 
 pub(super) async fn act(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {

@@ -183,7 +183,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         ascii_host: subscription.settings.ascii_host(),
         modules: modules(&subscription),
         events: subscription.settings.events.join(", "),
-        bin: bin_urls::bin_of(&subscription.settings.notify_url, state),
+        bin: bin_urls::bin_of(&subscription.settings.notify_url, &user.tenant, state).await?,
         filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
         settle: subscription.settings.settle,
         activity: WebhookDay::of(state, &subscription).await?,
