@@ -50,10 +50,19 @@ async fn bin_and_webhook(browser: &Browser, host: &Host) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_goes_the_whole_way() {
     let host = Host::start().await;
+    goes_the_whole_way(Browser::desktop(&host).await, &host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_goes_the_whole_way_on_a_phone() {
+    let host = Host::start().await;
+    goes_the_whole_way(Browser::phone_in_the_dark(&host).await, &host).await;
+}
+
+async fn goes_the_whole_way(browser: Browser, host: &Host) {
     let folder = TempDir::new().unwrap();
-    let browser = Browser::desktop(&host).await;
-    sign_in(&browser, &host).await;
-    let bin = bin_and_webhook(&browser, &host).await;
+    sign_in(&browser, host).await;
+    let bin = bin_and_webhook(&browser, host).await;
     let webhook = browser.path().await;
 
     upload(&browser, &file(&folder, "flatten.wasm", &example("flatten")), "flatten", "activate").await;
@@ -85,7 +94,7 @@ async fn a_person_goes_the_whole_way() {
     browser.wait_for_text("#beforeafter ~ .diff", "contact.created").await;
     browser.wait_for_text("dl.facts", "verified with the webhook").await;
     browser.look("bin-before-and-after").await;
-    retry_by_button(&browser, &host).await;
+    retry_by_button(&browser, host).await;
     browser.close().await;
 }
 

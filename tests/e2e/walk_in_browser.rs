@@ -9,7 +9,7 @@
 //! - Reading and thinking are the model's one mental act before each action. A person who studies the pages needs longer.
 #![expect(clippy::print_stdout, reason = "the test prints what it counts and measures")]
 
-use crate::harness::{Browser, Newcomer, Role, root};
+use crate::harness::{Browser, Newcomer, Role, root, until};
 use fantoccini::key::Key;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -129,6 +129,16 @@ impl Person {
         self.browser.script(&paste).await;
     }
 
+    /// Waits until the filter that is beside the rows, without its spaces, contains something.
+    async fn sees_json(&self, part: &str) {
+        let json = "return document.querySelector('[name=filter]').value.replaceAll(/\\s/g, '')";
+        until(part, async || {
+            let shown = self.browser.script(json).await;
+            shown.as_str().is_some_and(|shown| shown.contains(part)).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the page says something.
     async fn sees(&self, text: &str) {
         self.browser.wait_for_text("main", text).await;
@@ -166,6 +176,7 @@ async fn walk(person: &mut Person, link: &str) {
     person.type_into("Field", "probability").await;
     person.choose("Operator", "is at least").await;
     person.type_into("Value", "75").await;
+    person.sees_json("{\"$gte\":75}").await;
     person.sees("1 of 1 event so far matches.").await;
     person.browser.look("walk-webhook").await;
     person.follow(Role::Button, "Save").await;

@@ -3,19 +3,46 @@
 use super::{Host, PATIENCE, root};
 use fantoccini::elements::Element;
 use fantoccini::key::Key;
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use url::{ParseError, Url};
 
 /// Runs chromedriver until the standard input ends, as it does when the test ends or is killed, and ends it with its browsers then.
 const GUARD: &str = "chromedriver --port=0 </dev/null & read -r _; kill -KILL 0";
 
 /// Ends all animations, except those without an end, such as a cursor that blinks.
 const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity).forEach((one) => one.finish())";
+
+/// Returns the fields of the page with their values, for the message of a failed test.
+const FIELDS: &str = "return [...document.querySelectorAll('main input:not([type=hidden]), main select, main textarea')].map((one) => `${one.name}=${one.value}`)";
+
+/// Runs axe-core, and returns its violations.
+const RUN_AXE: &str = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
+                       .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
+
+/// Command of Chromium's own protocol, by the endpoint of chromedriver for it, which WebDriver does not have.
+#[derive(Debug)]
+struct EmulateMedia {
+    features: Value,
+}
+
+impl WebDriverCompatibleCommand for EmulateMedia {
+    fn endpoint(&self, base_url: &Url, session_id: Option<&str>) -> Result<Url, ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.expect("a session")))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let command = json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": self.features}});
+        (Method::POST, Some(command.to_string()))
+    }
+}
 
 /// Kind of an element, by which and by its name a person finds it.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +177,9 @@ impl Browser {
             if found.as_str().is_some_and(|text| text.contains(wanted)) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{css} says {found} instead of {wanted:?}");
+            if tokio::time::Instant::now() > deadline {
+                panic!("{css} says {found} instead of {wanted:?}; fields: {}", self.script(FIELDS).await);
+            }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
@@ -204,22 +233,32 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Takes a screenshot. The page must fit the screen's width, and axe-core must find no serious fault.
+    /// Takes a screenshot in light and one in dark mode. In both, the page must fit the screen's width, and axe-core must find no
+    /// serious fault.
     pub(crate) async fn look(&self, name: &str) {
-        // Elements that fade in do not have their final colours yet.
-        self.script(FINISH_ANIMATIONS).await;
-        save("screenshots", &format!("{}-{name}", self.kind), &self.client.screenshot().await.unwrap());
-        let wide =
-            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(wide, json!(0), "{name} is wider than the {}'s screen", self.kind);
         let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
-        let run = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
-                   .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
-        let found = self.client.execute_async(&format!("{axe};{run}"), Vec::new()).await.unwrap();
-        let violations = found.as_array().unwrap().iter();
-        let serious: Vec<&Value> =
-            violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
-        assert!(serious.is_empty(), "{name} on the {}: {serious:#?}", self.kind);
+        for scheme in ["light", "dark"] {
+            self.emulate(json!([{"name": "prefers-color-scheme", "value": scheme}])).await;
+            // Elements that fade in do not have their final colours yet.
+            self.script(FINISH_ANIMATIONS).await;
+            let picture = self.client.screenshot().await.unwrap();
+            save("screenshots", &format!("{}-{scheme}-{name}", self.kind), &picture);
+            let wide =
+                self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+            assert_eq!(wide, json!(0), "{name} is wider than the {}'s screen", self.kind);
+            let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
+            let violations = found.as_array().unwrap().iter();
+            let serious: Vec<&Value> =
+                violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
+            assert!(serious.is_empty(), "{name} on the {}, {scheme}: {serious:#?}", self.kind);
+        }
+        // Back to the mode of the window.
+        self.emulate(json!([])).await;
+    }
+
+    /// Replaces media features that the page sees.
+    async fn emulate(&self, features: Value) {
+        self.client.issue_cmd(EmulateMedia { features }).await.unwrap();
     }
 
     /// Takes a picture of the page from its top to the end of an element, as a file in `target/tutorial`.
