@@ -9,7 +9,7 @@
 //! - Reading and thinking are the model's one mental act before each action. A person who studies the pages needs longer.
 #![expect(clippy::print_stdout, reason = "the test prints what it counts and measures")]
 
-use crate::harness::{Browser, Newcomer, Role, root, until};
+use crate::harness::{Browser, Newcomer, Role, root};
 use fantoccini::key::Key;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -104,7 +104,9 @@ impl Person {
         let keys = text.chars().count() as u64;
         self.step().typed += keys;
         self.step().person_ms += MENTAL_MS + keys * KEY_MS;
-        self.browser.wait_named(Role::Field, field).await.send_keys(text).await.unwrap();
+        let element = self.browser.wait_named(Role::Field, field).await;
+        self.browser.wait_focused(&element).await;
+        element.send_keys(text).await.unwrap();
     }
 
     /// Opens a list and clicks an option.
@@ -131,12 +133,7 @@ impl Person {
 
     /// Waits until the filter that is beside the rows, without its spaces, contains something.
     async fn sees_json(&self, part: &str) {
-        let json = "return document.querySelector('[name=filter]').value.replaceAll(/\\s/g, '')";
-        until(part, async || {
-            let shown = self.browser.script(json).await;
-            shown.as_str().is_some_and(|shown| shown.contains(part)).then_some(())
-        })
-        .await;
+        self.browser.wait_for_value("[name=filter]", part).await;
     }
 
     /// Waits until the page says something.
@@ -166,7 +163,7 @@ async fn walk(person: &mut Person, link: &str) {
     person.follow(Role::Button, "Opportunity is Created").await;
     person.sees("There was no webhook yet.").await;
     person.sees("deal plane").await;
-    person.browser.look("walk-event").await;
+    person.browser.look_on_the_way("walk-event").await;
 
     person.begin("Begin a webhook for deals, with a receiver of the host itself");
     person.follow(Role::Link, "New webhook for Deal events").await;
@@ -178,7 +175,7 @@ async fn walk(person: &mut Person, link: &str) {
     person.type_into("Value", "75").await;
     person.sees_json("{\"$gte\":75}").await;
     person.sees("1 of 1 event so far matches.").await;
-    person.browser.look("walk-webhook").await;
+    person.browser.look_on_the_way("walk-webhook").await;
     person.follow(Role::Button, "Save").await;
     person.sees("Signing secret").await;
 
@@ -188,7 +185,7 @@ async fn walk(person: &mut Person, link: &str) {
     person.paste_over("Source of the script", SCRIPT).await;
     person.sees("deal plane is worth").await;
     person.follow(Role::Button, "Save as version").await;
-    person.browser.look("walk-script-added").await;
+    person.browser.look_on_the_way("walk-script-added").await;
     person.follow(Role::Button, "Save with script").await;
     person.sees("Preferences saved successfully").await;
 
@@ -196,13 +193,13 @@ async fn walk(person: &mut Person, link: &str) {
     person.follow(Role::Button, "Opportunity is Created").await;
     person.follow(Role::Link, "delivery").await;
     person.browser.wait_for_text(".timeline", "delivered").await;
-    person.browser.look("walk-delivery").await;
+    person.browser.look_on_the_way("walk-delivery").await;
 
     person.begin("See what the receiver got, and its signature verified");
     person.follow(Role::Link, "What the receiver got").await;
     person.sees("verified with the webhook's signing secret").await;
     person.sees("deal plane is worth").await;
-    person.browser.look("walk-verified").await;
+    person.browser.look_on_the_way("walk-verified").await;
     person.end();
 }
 

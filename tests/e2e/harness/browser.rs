@@ -160,6 +160,16 @@ impl Browser {
         self.wait_for(Locator::XPath(&role.path(name))).await
     }
 
+    /// Waits until a field has the focus, as a person waits for the cursor. A tap takes effect after its command has returned.
+    pub(crate) async fn wait_focused(&self, field: &Element) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let script = "return document.activeElement === arguments[0]";
+        while self.client.execute(script, vec![json!(field)]).await.unwrap() != json!(true) {
+            assert!(tokio::time::Instant::now() < deadline, "the field did not get the focus");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     async fn wait_for(&self, locator: Locator<'_>) -> Element {
         let found = self.client.wait().at_most(PATIENCE).for_element(locator).await;
         match found {
@@ -170,9 +180,18 @@ impl Browser {
 
     /// Waits until an element contains a text.
     pub(crate) async fn wait_for_text(&self, css: &str, wanted: &str) {
+        self.wait_for_part(css, "innerText", wanted).await;
+    }
+
+    /// Waits until the value of a field contains a text, spaces of both left out.
+    pub(crate) async fn wait_for_value(&self, css: &str, wanted: &str) {
+        self.wait_for_part(css, "value.replaceAll(/\\s/g, '')", wanted).await;
+    }
+
+    async fn wait_for_part(&self, css: &str, property: &str, wanted: &str) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let script = format!("return document.querySelector({})?.{property} ?? ''", json!(css));
         loop {
-            let script = format!("return document.querySelector({})?.innerText ?? ''", json!(css));
             let found = self.script(&script).await;
             if found.as_str().is_some_and(|text| text.contains(wanted)) {
                 return;
@@ -236,24 +255,32 @@ impl Browser {
     /// Takes a screenshot in light and one in dark mode. In both, the page must fit the screen's width, and axe-core must find no
     /// serious fault.
     pub(crate) async fn look(&self, name: &str) {
-        let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
         for scheme in ["light", "dark"] {
             self.emulate(json!([{"name": "prefers-color-scheme", "value": scheme}])).await;
-            // Elements that fade in do not have their final colours yet.
-            self.script(FINISH_ANIMATIONS).await;
-            let picture = self.client.screenshot().await.unwrap();
-            save("screenshots", &format!("{}-{scheme}-{name}", self.kind), &picture);
-            let wide =
-                self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-            assert_eq!(wide, json!(0), "{name} is wider than the {}'s screen", self.kind);
-            let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
-            let violations = found.as_array().unwrap().iter();
-            let serious: Vec<&Value> =
-                violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
-            assert!(serious.is_empty(), "{name} on the {}, {scheme}: {serious:#?}", self.kind);
+            self.check(&format!("{}-{scheme}-{name}", self.kind)).await;
         }
         // Back to the mode of the window.
         self.emulate(json!([])).await;
+    }
+
+    /// Does the same in the mode of the window only, on the way of a person who goes on.
+    pub(crate) async fn look_on_the_way(&self, name: &str) {
+        self.check(&format!("{}-{name}", self.kind)).await;
+    }
+
+    async fn check(&self, name: &str) {
+        // Elements that fade in do not have their final colours yet.
+        self.script(FINISH_ANIMATIONS).await;
+        save("screenshots", name, &self.client.screenshot().await.unwrap());
+        let wide =
+            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        assert_eq!(wide, json!(0), "{name} is wider than its screen");
+        let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
+        let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
+        let violations = found.as_array().unwrap().iter();
+        let serious: Vec<&Value> =
+            violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
+        assert!(serious.is_empty(), "{name}: {serious:#?}");
     }
 
     /// Replaces media features that the page sees.
