@@ -54,7 +54,7 @@ pub use throttle::SignInThrottle;
 
 use crate::clock::now_ms;
 use crate::deliver::traces::Traces;
-use crate::operations::{Admin, Operations, Problem};
+use crate::operations::{Admin, ChangeKind, Operations, Problem};
 use crate::request_id;
 use crate::telemetry::Telemetry;
 use crate::url_path::UrlPath;
@@ -105,7 +105,7 @@ impl ApiState {
 #[openapi(
     info(title = "Hookloom", description = "A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery."),
     security(("key" = [])),
-    components(schemas(Problem))
+    components(schemas(Problem, ChangeKind))
 )]
 struct Document;
 

@@ -43,7 +43,7 @@ mod up_to;
 pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
 pub(crate) use alerts::{AlertEmailBody, AlertTestBody, AlertsBody, EmailState, IncidentBody};
 pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, ReplayBody, ReplayTo, checked_search};
-pub(crate) use changes::ChangePage;
+pub(crate) use changes::{ChangeKind, ChangePage};
 pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};
 pub(crate) use dry_run::DryRun;
 pub(crate) use event_types::{EVENTS_COUNTED, EventOrigin, EventTypeBody};
