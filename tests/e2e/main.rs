@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time from outside of the host")]
 
 mod access;
+mod access_page;
 mod alerts;
 mod author;
 mod bad_input;
@@ -86,6 +87,7 @@ mod settling;
 mod soak;
 mod starting;
 mod tls_failures;
+mod tenants_page;
 mod traces;
 mod transport;
 mod tutorial;

@@ -166,6 +166,8 @@ async fn pages(host: &Host) -> Vec<String> {
         format!("/bins/{bin}/{}", text(&requests["requests"][0], "id")),
         "/access".into(),
     ];
+        "/changes".into(),
+        "/changes?who=HOOKLOOM&kind=webhooks".into(),
     own.iter().map(|path| format!("/t/default{path}")).collect()
 }
 

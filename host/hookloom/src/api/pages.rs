@@ -17,6 +17,7 @@ mod bin_urls;
 mod bins;
 mod bins_view;
 mod book;
+mod change_log;
 mod chart;
 mod curl;
 mod deliveries;
@@ -77,6 +78,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/fleet", get(fleet::list))
         .route("/fleet/move", post(fleet::move_shard))
         .route("/tenants", get(tenants::list).post(tenants::create))
+        .route("/tenants/{t}", get(tenants::one).post(tenants::save))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/api", get(docs::page))
         .route("/design", get(design::page))
@@ -112,6 +114,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/alerts/test", post(alerts::test))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
+        .route("/t/{t}/changes", get(change_log::page))
         .route("/assets/{name}", get(assets::asset))
 }
 
