@@ -7,6 +7,7 @@
 mod access;
 mod access_page;
 mod alerts;
+mod api_page;
 mod author;
 mod bad_input;
 mod bins;
@@ -86,8 +87,8 @@ mod settle_page;
 mod settling;
 mod soak;
 mod starting;
-mod tls_failures;
 mod tenants_page;
+mod tls_failures;
 mod traces;
 mod transport;
 mod tutorial;

@@ -222,6 +222,17 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .with_state(state)
 }
 
+/// Returns the routes of the document alone, for a request that the page of the API makes within the host.
+fn documented(state: Arc<ApiState>) -> Router {
+    let config = &state.operations.config;
+    let (router, _) = surface(config.batch_bytes_max, config.component_bytes_max).split_for_parts();
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), around))
+        .with_state(state)
+}
+
 /// Middleware of every route: request id, shares of the host, prefix of the public URL, protective headers. One function, because
 /// each layer of a router clones the routes below it and boxes a future, for every request.
 async fn around(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {

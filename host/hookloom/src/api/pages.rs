@@ -81,6 +81,8 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/tenants/{t}", get(tenants::one).post(tenants::save))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/api", get(docs::page))
+        .route("/api/shapes", get(docs::shapes))
+        .route("/api/{operation}", get(docs::operation).post(docs::try_operation))
         .route("/design", get(design::page))
         .route("/docs", get(book::folder))
         .route("/docs/", get(book::page))
@@ -112,9 +114,9 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/rejected/{id}/{action}", post(rejected::act))
         .route("/t/{t}/alerts", get(alerts::page).post(alerts::save))
         .route("/t/{t}/alerts/test", post(alerts::test))
+        .route("/t/{t}/changes", get(change_log::page))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
-        .route("/t/{t}/changes", get(change_log::page))
         .route("/assets/{name}", get(assets::asset))
 }
 
