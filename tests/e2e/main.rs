@@ -5,7 +5,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time from outside of the host")]
 
 mod access;
+mod access_page;
 mod alerts;
+mod api_page;
 mod author;
 mod bad_input;
 mod bins;
@@ -86,6 +88,7 @@ mod settle_page;
 mod settling;
 mod soak;
 mod starting;
+mod tenants_page;
 mod tls_failures;
 mod traces;
 mod transport;

@@ -97,6 +97,7 @@ async fn a_page_runs_what_it_names_by_its_nonce() {
         "/t/default/webhooks",
         "/sign-in",
         "/api",
+        "/api/send_events",
         "/docs/nothing",
         "/t/nowhere",
         "/t/default/plugins/none",
@@ -165,6 +166,8 @@ async fn pages(host: &Host) -> Vec<String> {
         format!("/bins/{bin}?search=z"),
         format!("/bins/{bin}/{}", text(&requests["requests"][0], "id")),
         "/access".into(),
+        "/changes".into(),
+        "/changes?who=HOOKLOOM&kind=webhooks".into(),
     ];
     own.iter().map(|path| format!("/t/default{path}")).collect()
 }

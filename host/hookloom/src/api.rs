@@ -54,7 +54,7 @@ pub use throttle::SignInThrottle;
 
 use crate::clock::now_ms;
 use crate::deliver::traces::Traces;
-use crate::operations::{Admin, Operations, Problem};
+use crate::operations::{Admin, ChangeKind, Operations, Problem};
 use crate::request_id;
 use crate::store::StoreError;
 use crate::telemetry::Telemetry;
@@ -107,7 +107,7 @@ impl ApiState {
 #[openapi(
     info(title = "Hookloom", description = "A webhook dispatcher for Agile CRM that runs a sandboxed WebAssembly plugin on every delivery."),
     security(("key" = [])),
-    components(schemas(Problem))
+    components(schemas(Problem, ChangeKind))
 )]
 struct Document;
 
@@ -218,6 +218,17 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/bins/{id}/", axum::routing::any(bins::receive_at_root))
         .route("/bins/{id}/{*path}", axum::routing::any(bins::receive))
         .route("/openapi.json", axum::routing::get(openapi))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(axum::middleware::from_fn_with_state(state.clone(), around))
+        .with_state(state)
+}
+
+/// Returns the routes of the document alone, for a request that the page of the API makes within the host.
+fn documented(state: Arc<ApiState>) -> Router {
+    let config = &state.operations.config;
+    let (router, _) = surface(config.batch_bytes_max, config.component_bytes_max).split_for_parts();
+    router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), around))

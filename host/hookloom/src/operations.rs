@@ -40,10 +40,10 @@ mod tenants;
 mod text_or_base64;
 mod up_to;
 
-pub(crate) use access::{KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
+pub(crate) use access::{CREDENTIALS_MAX, KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
 pub(crate) use alerts::{AlertEmailBody, AlertTestBody, AlertsBody, EmailState, IncidentBody};
 pub(crate) use bins::{ANSWER_BYTES, BinBody, BinRequestBody, BinRequestPage, ReplayBody, ReplayTo, checked_search};
-pub(crate) use changes::ChangePage;
+pub(crate) use changes::{ChangeKind, ChangePage};
 pub(crate) use deliveries::{DeliveryBody, DeliveryDetail, DeliveryPage};
 pub(crate) use dry_run::DryRun;
 pub(crate) use event_types::{EVENTS_COUNTED, EventOrigin, EventTypeBody};
@@ -66,7 +66,7 @@ pub(crate) use rotation::Rotation;
 pub(crate) use samples::{SAMPLE_EVENTS, SampleEvent};
 pub(crate) use scripts::{ScriptTrial, stored_script};
 pub(crate) use settled_chain::SettledChainBody;
-pub(crate) use subscriptions::{Pause, SubscriptionBody, SubscriptionPatch, SubscriptionWrite};
+pub(crate) use subscriptions::{Pause, SUBSCRIPTIONS_MAX, SubscriptionBody, SubscriptionPatch, SubscriptionWrite};
 pub(crate) use tenants::{NewTenant, TenantBody, TenantWrite};
 pub(crate) use up_to::UpTo;
 

@@ -68,9 +68,16 @@ impl ApiKey {
         }
     }
 
-    /// Returns the name by which people recognise the key: its label and first characters.
+    /// Returns true for the admin key that the operator gave in the environment variable [`GIVEN_BY`].
+    pub fn is_given(&self) -> bool {
+        self.is_admin() && self.hint == GIVEN_HINT
+    }
+
+    /// Returns the name by which people recognise the key: its label and first characters. The name of the key that was given in the
+    /// environment is that of its variable.
     pub fn shown(&self) -> String {
         match self.label.as_str() {
+            _ if self.is_given() => GIVEN_BY.to_owned(),
             "" => format!("{}…", self.hint),
             label => format!("{label} ({}…)", self.hint),
         }
@@ -107,6 +114,11 @@ pub struct Session {
     /// Time of expiry, in milliseconds since the epoch.
     pub expires_at_ms: i64,
 }
+
+/// Environment variable in which an operator gives the admin key.
+pub const GIVEN_BY: &str = "HOOKLOOM_ADMIN_KEY";
+/// Hint of the key that was given there, of which nothing is shown. Hints of other keys begin with [`KEY_PREFIX`].
+pub const GIVEN_HINT: &str = "given";
 
 /// Prefix of API keys.
 pub const KEY_PREFIX: &str = "hlk_";
@@ -154,5 +166,25 @@ mod tests {
         assert!(!key(Some("a"), &[Scope::Manage]).allows(&b, Scope::Send));
         assert!(key(Some("a"), &[Scope::Manage]).allows(&a, Scope::Read));
         assert!(!key(Some("a"), &[Scope::Manage]).is_admin());
+    }
+
+    #[test]
+    fn a_key_is_recognised_by_its_label_and_hint() {
+        fn shown(tenant: Option<&str>, label: &str, hint: &str) -> String {
+            let tenant = tenant.map(|name| TenantId::parse(name).expect("a tenant"));
+            let key = ApiKey {
+                id: Uuid::nil(),
+                tenant,
+                scopes: Vec::new(),
+                hint: hint.to_owned(),
+                label: label.to_owned(),
+                created_at_ms: 0,
+            };
+            key.shown()
+        }
+        assert_eq!(shown(None, "", "hlk_8sQ2"), "hlk_8sQ2…");
+        assert_eq!(shown(Some("a"), "Anna", "hlk_8sQ2"), "Anna (hlk_8sQ2…)");
+        assert_eq!(shown(None, "given by HOOKLOOM_ADMIN_KEY", "given"), "HOOKLOOM_ADMIN_KEY");
+        assert_eq!(shown(None, "given by HOOKLOOM_ADMIN_KEY", "hlk_8sQ2"), "given by HOOKLOOM_ADMIN_KEY (hlk_8sQ2…)");
     }
 }

@@ -5,8 +5,8 @@ use crate::backend::access::{CredentialHash, SESSION_LASTS, USED_STEP};
 use crate::{Store, StoreError};
 use delegate::delegate;
 use hookloom_model::access::{
-    ApiKey, IntakeToken, KEY_PREFIX, SESSION_PREFIX, SIGN_IN_PREFIX, Scope, Session, TOKEN_PREFIX, credential_hash,
-    new_credential,
+    ApiKey, GIVEN_BY, GIVEN_HINT, IntakeToken, KEY_PREFIX, SESSION_PREFIX, SIGN_IN_PREFIX, Scope, Session,
+    TOKEN_PREFIX, credential_hash, new_credential,
 };
 use hookloom_model::clock::now_ms;
 use hookloom_model::ids;
@@ -50,9 +50,8 @@ impl Store {
 
     /// Makes `text` the only admin key that was given by the operator. Keys given at earlier starts stop working.
     pub async fn give_admin_key(&self, text: &str) -> Result<(), StoreError> {
-        const LABEL: &str = "given by HOOKLOOM_ADMIN_KEY";
         let hash = credential_hash(text);
-        for old in self.catalog().keys(None).iter().filter(|key| key.label == LABEL) {
+        for old in self.catalog().keys(None).iter().filter(|key| key.is_given()) {
             if self.catalog().key(&hash).is_some_and(|same| same.id == old.id) {
                 return Ok(());
             }
@@ -62,8 +61,8 @@ impl Store {
             id: ids::new_uuid(),
             tenant: None,
             scopes: Vec::new(),
-            hint: "given".to_owned(),
-            label: LABEL.to_owned(),
+            hint: GIVEN_HINT.to_owned(),
+            label: format!("given by {GIVEN_BY}"),
             created_at_ms: now_ms(),
         };
         self.backend.put_key(Actor::Host, hash, key).await.map(drop)

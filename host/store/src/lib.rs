@@ -85,7 +85,7 @@ pub use activity::{AttemptLoad, AttemptUnderWay};
 pub use audit::Actor;
 pub use backend::access::SESSION_LASTS;
 pub use backend::alerts::{AlertEmail, AlertTerms};
-pub use backend::changes::Change;
+pub use backend::changes::{Change, ChangeSearch};
 pub use backend::deliveries::{
     DeliveryFilter, DeliveryView, EVENTS_SEARCHED, EventFilter, EventSummary, EventView, Ledger, NameCount,
     SettledChain,

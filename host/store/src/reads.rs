@@ -1,6 +1,6 @@
 //! Reads of events, deliveries, ledgers and the log of changes, and the state of the machine, as the backend has them.
 
-use crate::backend::changes::Change;
+use crate::backend::changes::{Change, ChangeSearch};
 use crate::backend::deliveries::{
     DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount,
 };
@@ -15,6 +15,17 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 impl Store {
+    /// Returns at most `limit` entries of the log of changes that are older than `before`, as [`search_changes`](Store::search_changes)
+    /// does without conditions.
+    pub async fn changes(
+        &self,
+        tenant: Option<TenantId>,
+        before: Option<Uuid>,
+        limit: usize,
+    ) -> Result<(Vec<Change>, bool), StoreError> {
+        self.search_changes(tenant, ChangeSearch::default(), before, limit).await
+    }
+
     delegate! {
         to self.backend {
             /// Returns a delivery with its attempts.
@@ -104,11 +115,13 @@ impl Store {
             /// Counts a tenant's events and deliveries in one snapshot.
             pub async fn ledger(&self, tenant: TenantId) -> Result<Ledger, StoreError>;
 
-            /// Returns at most `limit` entries of the log of changes older than `before`, newest first, and whether there are more.
-            /// Returns at least one entry, of any size. Without a tenant: the host's log.
-            pub async fn changes(
+            /// Returns at most `limit` entries of a search of the log of changes that are older than `before`, newest first, and whether
+            /// there are more. Returns at least one entry, of any size, if there is one. Without a tenant: the host's log.
+            #[call(changes)]
+            pub async fn search_changes(
                 &self,
                 tenant: Option<TenantId>,
+                search: ChangeSearch,
                 before: Option<Uuid>,
                 limit: usize,
             ) -> Result<(Vec<Change>, bool), StoreError>;

@@ -193,7 +193,7 @@ async fn changes(arena: Arena) -> Vec<Attack> {
         let tenant = reader.clone();
         let cookie = cookie.clone();
         again(move |_| {
-            let path = if number < 4 { "./changes?limit=500" } else { "/t/a/access" };
+            let path = if number < 4 { "./changes?limit=500" } else { "/t/a/changes" };
             let request = tenant.request(Method::GET, path).header("cookie", &cookie);
             async move { drop(crate::harness::exchange(request).await) }
         })

@@ -27,6 +27,8 @@ pub(super) fn parameter(name: &str, format: &str) -> Option<Value> {
         ("state", _) => json!("dead"),
         ("module", _) => json!("Deal"),
         ("shard", _) => json!(47),
+        ("who", _) => json!("Anna"),
+        ("kind", _) => json!("subscription"),
         (_, "uuid") | ("cursor", _) => json!(ID),
         ("id", _) => json!("q1W2e3R4t5Y6u7I8o9P0aS"),
         _ => return None,

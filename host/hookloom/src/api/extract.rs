@@ -53,7 +53,7 @@ fn key(parts: &Parts, state: &ApiState) -> Result<Arc<ApiKey>, Problem> {
 }
 
 /// Header with the session's token in requests of the pages' scripts.
-const CSRF_HEADER: &str = "x-csrf-token";
+pub(super) const CSRF_HEADER: &str = "x-csrf-token";
 
 /// Returns the key of the signed-in user. A request that changes something must have the session's token as well, which other sites
 /// cannot know.

@@ -19,6 +19,7 @@ mod bins;
 mod bins_view;
 mod book;
 mod canary_form;
+mod change_log;
 mod chart;
 mod comparison_view;
 mod curl;
@@ -82,8 +83,11 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/fleet", get(fleet::list))
         .route("/fleet/move", post(fleet::move_shard))
         .route("/tenants", get(tenants::list).post(tenants::create))
+        .route("/tenants/{t}", get(tenants::one).post(tenants::save))
         .route("/tenants/{t}/delete", get(tenants::deletion).post(tenants::delete))
         .route("/api", get(docs::page))
+        .route("/api/shapes", get(docs::shapes))
+        .route("/api/{operation}", get(docs::operation).post(docs::try_operation))
         .route("/design", get(design::page))
         .route("/docs", get(book::folder))
         .route("/docs/", get(book::page))
@@ -115,6 +119,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/rejected/{id}/{action}", post(rejected::act))
         .route("/t/{t}/alerts", get(alerts::page).post(alerts::save))
         .route("/t/{t}/alerts/test", post(alerts::test))
+        .route("/t/{t}/changes", get(change_log::page))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
         .route("/assets/{name}", get(assets::asset))

@@ -51,7 +51,7 @@ pub(crate) struct NewKey {
 }
 
 /// Maximum number of keys, and of intake tokens, of a tenant.
-const CREDENTIALS_MAX: usize = 100;
+pub(crate) const CREDENTIALS_MAX: usize = 100;
 
 fn checked_label(label: String) -> Result<String, Problem> {
     if label.len() <= 200 { Ok(label) } else { Err(Problem::field("/label", "at most 200 bytes")) }

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use write::TEXT_BYTES_MAX;
 
 /// Maximum number of subscriptions of a tenant. Each event is matched against all of them.
-const SUBSCRIPTIONS_MAX: usize = 10_000;
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// Signing key.
 #[derive(Serialize, ToSchema)]

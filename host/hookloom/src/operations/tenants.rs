@@ -80,6 +80,13 @@ pub(crate) struct TenantWrite {
     egress: Option<Egress>,
 }
 
+impl TenantWrite {
+    /// Returns a change of the limits and the address ranges, which leaves the event types.
+    pub(crate) fn limits(limits_max: BTreeMap<String, u64>, egress: Egress) -> Self {
+        TenantWrite { event_types: None, limits_max: Some(limits_max), egress: Some(egress) }
+    }
+}
+
 impl Operations {
     /// Lists all tenants.
     pub(crate) fn list_tenants(&self, _: &Admin) -> Vec<Arc<Tenant>> {

@@ -84,14 +84,39 @@ pub struct Change {
     pub after: Option<Value>,
 }
 
+/// Search of a log of changes. The default selects all entries.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeSearch {
+    /// Part of the author's text. Letters of ASCII are equal in upper and lower case. Empty: every author.
+    pub who: String,
+    /// Kinds of things: the part of the action before its dot, such as `subscription`. Empty: all kinds.
+    pub kinds: Vec<String>,
+    /// Beginning of the time span, in milliseconds since the epoch, inclusive.
+    pub from_ms: Option<i64>,
+    /// End of the time span, exclusive.
+    pub to_ms: Option<i64>,
+}
+
+impl ChangeSearch {
+    /// Returns true if the search selects an entry.
+    pub(crate) fn selects(&self, change: &Change) -> bool {
+        let kind = change.action.split('.').next().unwrap_or_default();
+        change.who.to_ascii_lowercase().contains(&self.who.to_ascii_lowercase())
+            && (self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind))
+            && self.from_ms.is_none_or(|from_ms| change.at_ms >= from_ms)
+            && self.to_ms.is_none_or(|to_ms| change.at_ms < to_ms)
+    }
+}
+
 /// Log of changes.
 #[async_trait]
 pub trait ChangeBackend: Send + Sync {
-    /// Returns at most `limit` entries older than `before`, newest first, and whether there are more. Returns at least one entry,
-    /// of any size. None: the host's log.
+    /// Returns at most `limit` entries of a search that are older than `before`, newest first, and whether there are more. Returns
+    /// at least one entry, of any size, if there is one. None: the host's log.
     async fn changes(
         &self,
         tenant: Option<TenantId>,
+        search: ChangeSearch,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<(Vec<Change>, bool), StoreError>;

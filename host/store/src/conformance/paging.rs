@@ -1,8 +1,10 @@
 //! Lists page by page: everything once, newest first.
 
 use super::test_store::{TestStore, tenant};
-use super::test_values::{contact, end, event_of, many, operator, record};
-use crate::{BinFilter, Caps, DeliveryFilter, DeliveryView, EventFilter, NewEvent, RejectedEntry, Span};
+use super::test_values::{contact, end, event_of, many, operator, record, settings, subscription_of};
+use crate::{
+    Actor, BinFilter, Caps, ChangeSearch, DeliveryFilter, DeliveryView, EventFilter, NewEvent, RejectedEntry, Span,
+};
 use bytes::Bytes;
 use hookloom_model::delivery::DeliveryState;
 use hookloom_model::event::{EventId, Module};
@@ -17,6 +19,7 @@ conformance! {
     pages_of_deliveries_cover_them_once,
     deliveries_are_filtered,
     pages_of_changes_cover_them_once,
+    changes_are_found_by_author_kind_and_time,
     pages_of_rejected_requests_cover_them_once,
     pages_of_bin_requests_cover_them_once,
     recent_events_are_the_newest_ones,
@@ -183,6 +186,42 @@ async fn pages_of_changes_cover_them_once(store: &mut TestStore) {
     check_pages(&pages, 3, 7);
     let (rest, more) = store.changes(Some(tenant()), before, 3).await.expect("a page");
     assert!(rest.is_empty() && !more);
+}
+
+async fn changes_are_found_by_author_kind_and_time(store: &mut TestStore) {
+    let other = Actor::Key("Anna_100%".to_owned());
+    store.create_token(operator(), tenant(), "0".into()).await.expect("a token");
+    store.pass(1_000);
+    let middle_ms = store.now_ms();
+    store.create_key(other.clone(), Some(tenant()), Vec::new(), "1".into()).await.expect("a key");
+    store.pass(1_000);
+    let subscription = subscription_of(settings(json!({})));
+    store.create_subscription(other, tenant(), subscription).await.expect("a subscription");
+    fn search(who: &str, kinds: &[&str], span: [Option<i64>; 2]) -> ChangeSearch {
+        let kinds = kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        ChangeSearch { who: who.to_owned(), kinds, from_ms: span[0], to_ms: span[1] }
+    }
+    let searches = [
+        (search("", &[], [None, None]), vec!["subscription.create", "key.create", "intake-token.create"]),
+        (search("aNNa", &[], [None, None]), vec!["subscription.create", "key.create"]),
+        (search("_100%", &[], [None, None]), vec!["subscription.create", "key.create"]),
+        (search("%", &["intake-token"], [None, None]), vec![]),
+        (search("", &["key", "intake-token"], [None, None]), vec!["key.create", "intake-token.create"]),
+        (search("", &["token", "subscription.create", ""], [None, None]), vec![]),
+        (search("", &[], [Some(middle_ms), None]), vec!["subscription.create", "key.create"]),
+        (search("", &[], [None, Some(middle_ms)]), vec!["intake-token.create"]),
+        (search("anna", &["key"], [Some(middle_ms), Some(middle_ms + 1)]), vec!["key.create"]),
+    ];
+    for (search, expected) in searches {
+        let (found, more) = store.search_changes(Some(tenant()), search.clone(), None, 9).await.expect("a page");
+        let actions: Vec<_> = found.iter().map(|one| one.action.as_str()).collect();
+        assert_eq!((actions, more), (expected, false), "{search:?}");
+    }
+    let by_key = search("", &["key", "intake-token"], [None, None]);
+    let (first, more) = store.search_changes(Some(tenant()), by_key.clone(), None, 1).await.expect("a page");
+    assert_eq!((first[0].action.as_str(), more), ("key.create", true));
+    let (rest, more) = store.search_changes(Some(tenant()), by_key, Some(first[0].id), 1).await.expect("a page");
+    assert_eq!((rest[0].action.as_str(), more), ("intake-token.create", false));
 }
 
 async fn pages_of_rejected_requests_cover_them_once(store: &mut TestStore) {

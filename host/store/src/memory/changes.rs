@@ -2,7 +2,7 @@
 
 use super::Memory;
 use crate::StoreError;
-use crate::backend::changes::{Change, ChangeBackend, PAGE_BYTES_MAX};
+use crate::backend::changes::{Change, ChangeBackend, ChangeSearch, PAGE_BYTES_MAX};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
 use uuid::Uuid;
@@ -12,6 +12,7 @@ impl ChangeBackend for Memory {
     async fn changes(
         &self,
         tenant: Option<TenantId>,
+        search: ChangeSearch,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<(Vec<Change>, bool), StoreError> {
@@ -19,7 +20,7 @@ impl ChangeBackend for Memory {
             let range = (tenant.clone(), Uuid::nil())..(tenant, before.unwrap_or(Uuid::max()));
             let mut changes = Vec::new();
             let mut bytes = 0;
-            for (_, change) in tables.changes.range(range).rev() {
+            for (_, change) in tables.changes.range(range).rev().filter(|(_, change)| search.selects(change)) {
                 bytes += state_bytes(change);
                 if changes.len() == limit || (bytes > PAGE_BYTES_MAX && !changes.is_empty()) {
                     return Ok((changes, true));

@@ -7,7 +7,9 @@ use super::share::usage_of;
 use super::transaction::WriteTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::changes::{BYTES_MAX, Change, ChangeBackend, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX};
+use crate::backend::changes::{
+    BYTES_MAX, Change, ChangeBackend, ChangeSearch, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX,
+};
 use crate::fair_queue::Owner;
 use crate::usage::UsageKind;
 use async_trait::async_trait;
@@ -74,6 +76,7 @@ impl ChangeBackend for Postgres {
     async fn changes(
         &self,
         tenant: Option<TenantId>,
+        search: ChangeSearch,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<(Vec<Change>, bool), StoreError> {
@@ -82,7 +85,7 @@ impl ChangeBackend for Postgres {
                 let mut page = ChangePage { changes: Vec::new(), bytes: 0, limit };
                 let mut before = before.unwrap_or(Uuid::max());
                 loop {
-                    let rows = older(connection, owner(tenant.as_ref()), before).await?;
+                    let rows = older(connection, owner(tenant.as_ref()), &search, before).await?;
                     for row in &rows {
                         if page.is_complete_before(row)? {
                             return Ok((page.changes, true));
@@ -109,10 +112,24 @@ impl ChangeBackend for Postgres {
 /// Maximum number of entries that one statement reads. Their states have at most some megabytes.
 const ROWS_MAX: i64 = 64;
 
-async fn older(connection: &Connection, owner: &str, before: Uuid) -> Result<Vec<Row>, StoreError> {
+async fn older(
+    connection: &Connection,
+    owner: &str,
+    search: &ChangeSearch,
+    before: Uuid,
+) -> Result<Vec<Row>, StoreError> {
+    let ChangeSearch { who, kinds, from_ms, to_ms } = search;
+    let from_ms = from_ms.unwrap_or(i64::MIN);
+    let to_ms = to_ms.unwrap_or(i64::MAX);
+    // With this collation, `lower` knows the letters of ASCII only, as in the other backends.
     let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
-               WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
-    connection.query(sql, &[&owner, &before, &ROWS_MAX]).await
+               WHERE tenant = $1 AND id < $2 AND at_ms >= $3 AND at_ms < $4
+                 AND position(lower($5::text COLLATE \"C\") IN lower(who COLLATE \"C\")) > 0
+                 AND (cardinality($6::text[]) = 0 OR split_part(action, '.', 1) = ANY ($6::text[]))
+               ORDER BY id DESC LIMIT $7";
+    let kinds: Vec<_> = kinds.iter().map(|kind| text(kind)).collect();
+    let kinds: Vec<&str> = kinds.iter().map(|kind| &**kind).collect();
+    connection.query(sql, &[&owner, &before, &from_ms, &to_ms, &&*text(who), &kinds, &ROWS_MAX]).await
 }
 
 /// Page of entries.

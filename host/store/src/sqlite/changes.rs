@@ -4,7 +4,9 @@ use super::Sqlite;
 use super::batch::AdminTx;
 use crate::StoreError;
 use crate::audit::{Actor, AuditAction};
-use crate::backend::changes::{BYTES_MAX, Change, ChangeBackend, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX};
+use crate::backend::changes::{
+    BYTES_MAX, Change, ChangeBackend, ChangeSearch, EntryTexts, KEPT_MAX, OLDEST, PAGE_BYTES_MAX,
+};
 use crate::fair_queue::Owner;
 use crate::usage::UsageKind;
 use async_trait::async_trait;
@@ -70,16 +72,25 @@ impl ChangeBackend for Sqlite {
     async fn changes(
         &self,
         tenant: Option<TenantId>,
+        search: ChangeSearch,
         before: Option<Uuid>,
         limit: usize,
     ) -> Result<(Vec<Change>, bool), StoreError> {
         let account = Owner::from(tenant.as_ref());
         let read = move |connection: &Connection| {
+            // `lower` knows the letters of ASCII only. A kind has no comma.
             let sql = "SELECT id, at_ms, who, action, subject, before, after FROM changes
-                       WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC";
+                       WHERE tenant = ?1 AND id < ?2 AND at_ms >= ?3 AND at_ms < ?4
+                         AND (?5 = '' OR instr(lower(who), lower(?5)) > 0)
+                         AND (?6 = '' OR instr(?6, ',' || substr(action, 1, instr(action, '.') - 1) || ',') > 0)
+                       ORDER BY id DESC";
             let mut statement = connection.prepare_cached(sql)?;
             let before = before.unwrap_or(Uuid::max());
-            let mut rows = statement.query(params![owner(tenant.as_ref()), before])?;
+            let ChangeSearch { who, kinds, from_ms, to_ms } = &search;
+            let from_ms = from_ms.unwrap_or(i64::MIN);
+            let to_ms = to_ms.unwrap_or(i64::MAX);
+            let kinds = if kinds.is_empty() { String::new() } else { format!(",{},", kinds.join(",")) };
+            let mut rows = statement.query(params![owner(tenant.as_ref()), before, from_ms, to_ms, who, kinds])?;
             let mut changes = Vec::new();
             let mut bytes = 0;
             while let Some(row) = rows.next()? {

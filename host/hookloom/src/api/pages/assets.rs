@@ -36,6 +36,7 @@ pub(super) async fn asset(path: PathParams, headers: HeaderMap) -> Response {
     let (kind, text) = match path.get("name") {
         "app.css" => ("text/css; charset=utf-8", STYLE),
         "app.js" => (JAVASCRIPT, include_str!("../../../assets/app.js")),
+        "api.js" => (JAVASCRIPT, include_str!("../../../assets/api.js")),
         "filter.js" => (JAVASCRIPT, include_str!("../../../assets/filter.js")),
         "icon.svg" => ("image/svg+xml", include_str!("../../../assets/icon.svg")),
         "editor.js" => return editor(&headers),

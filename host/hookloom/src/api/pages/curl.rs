@@ -50,6 +50,26 @@ pub(super) fn of_attempt(request: &[String], body: &str) -> Option<CurlCommand> 
     Some(CurlCommand { text: parts.join(" \\\n  "), left_out: left_out.join(", ") })
 }
 
+/// Returns the command for a request to this host's API, with the key in the variable `HOOKLOOM_KEY` if it needs one.
+pub(super) fn of_operation(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+    needs_key: bool,
+) -> String {
+    let mut parts = vec![format!("curl --globoff {}", quoted(url))];
+    if method != "GET" {
+        parts.push(format!("--request {method}"));
+    }
+    if needs_key {
+        parts.push("-H \"Authorization: Bearer $HOOKLOOM_KEY\"".to_owned());
+    }
+    parts.extend(headers.iter().map(|(name, value)| format!("-H {}", quoted(&format!("{name}: {value}")))));
+    parts.extend(body.map(|body| format!("--data-raw {}", quoted(body))));
+    parts.join(" \\\n  ")
+}
+
 /// Returns a curl command that sends the same request.
 pub(super) fn of_received(head: &RequestHead, body: &str, url: &str) -> String {
     let query = if head.query.is_empty() { String::new() } else { format!("?{}", head.query) };
@@ -157,6 +177,18 @@ mod tests {
     fn a_command_holds_nothing_that_a_terminal_obeys() {
         assert_eq!(quoted("a\nb"), "'a\nb'");
         assert_eq!(quoted("\x1b[201~\rrm -rf '\\\u{9b}1"), "$'\\033[201~\\015rm -rf \\'\\\\\\302\\2331'");
+    }
+
+    #[test]
+    fn a_command_for_the_api_has_its_key_in_a_variable() {
+        let url = "https://h.example/v1/tenants/default/events?limit=2&name=it's";
+        let read = of_operation("GET", url, &[], None, true);
+        let expected = ["--globoff", url, "-H", "Authorization: Bearer hlk_1 2"];
+        assert_eq!(arguments(&format!("HOOKLOOM_KEY='hlk_1 2'; {read}")), expected);
+        let sent = of_operation("POST", "https://h.example/in/a", &[("x-a", "b c")], Some("{\"a\":\n1}"), false);
+        let expected =
+            ["--globoff", "https://h.example/in/a", "--request", "POST", "-H", "x-a: b c", "--data-raw", "{\"a\":\n1}"];
+        assert_eq!(arguments(&sent), expected);
     }
 
     proptest! {

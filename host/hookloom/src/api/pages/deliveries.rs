@@ -24,6 +24,7 @@ use axum::extract::State;
 use axum::response::Response;
 use burst::{Burst, Chain};
 use rows::NextAttempt;
+pub(super) use search::{SearchFault, time};
 use sent_body::{SentBody, made_now};
 use serde::Deserialize;
 use std::collections::HashMap;

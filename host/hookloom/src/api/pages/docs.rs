@@ -1,198 +1,281 @@
-//! Page of the REST API, rendered from the document that `/openapi.json` serves.
+//! Pages of the REST API, rendered from the document that `/openapi.json` serves: a search over the operations, each operation with
+//! a command and a form that tries it, and the shapes.
+//!
+//! Everybody may read them, as the document. Only signed-in users can try an operation, and only one that they may call.
 
-use super::{HtmlPage, PageError, render};
+mod reference;
+mod try_answer;
+mod try_request;
+
+use super::prose::ProsePart;
+use super::user::{PostedBySession, SignedIn};
+use super::{Frame, HtmlPage, PageError, filters, render};
 use crate::api::ApiState;
-use crate::api::document::document;
+use crate::api::extract::{Params, PathParams};
+use crate::operations::Problem;
+use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use reference::{ApiOperation, ApiParameter, ApiShape, Caller, reference};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use try_answer::TryAnswer;
+use try_request::{BODY, CONFIRM, TryFault, TryValues};
 
-/// Part of an OpenAPI document that the page shows (OpenAPI 3.1 §4.8).
-#[derive(Deserialize)]
-struct OpenApiDocument {
-    paths: BTreeMap<String, PathItem>,
-    components: SchemaComponents,
-}
-
-#[derive(Deserialize)]
-struct PathItem {
-    get: Option<Operation>,
-    post: Option<Operation>,
-    put: Option<Operation>,
-    patch: Option<Operation>,
-    delete: Option<Operation>,
-}
-
-impl PathItem {
-    /// Returns the operations with their methods.
-    fn into_operations(self) -> impl Iterator<Item = (&'static str, Operation)> {
-        let PathItem { get, post, put, patch, delete } = self;
-        let all = [("GET", get), ("POST", post), ("PUT", put), ("PATCH", patch), ("DELETE", delete)];
-        all.into_iter().filter_map(|(method, operation)| Some((method, operation?)))
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Operation {
-    tags: Vec<String>,
-    summary: String,
-    description: String,
-    parameters: Vec<Parameter>,
-    request_body: Content,
-    responses: BTreeMap<String, Content>,
-}
-
+/// Query of the list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Parameter {
-    name: String,
-    r#in: String,
-    description: String,
+pub(super) struct ApiParams {
+    /// Words of an operation.
+    q: String,
 }
 
-/// Body of a request or an answer.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Content {
-    description: String,
-    content: BTreeMap<String, MediaType>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct MediaType {
-    schema: Schema,
-}
-
-#[derive(Deserialize)]
-struct SchemaComponents {
-    schemas: BTreeMap<String, Schema>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Schema {
-    #[serde(rename = "$ref")]
-    reference: Option<String>,
-    one_of: Vec<Schema>,
-    all_of: Vec<Schema>,
-    r#type: Option<SchemaType>,
-    items: Option<Box<Schema>>,
-    description: String,
-    properties: BTreeMap<String, Schema>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SchemaType {
-    One(String),
-    Several(Vec<String>),
-}
-
+/// Page for a signed-in user.
 #[derive(Template)]
-#[template(path = "docs.html")]
-struct Docs {
-    groups: Vec<(String, Vec<RouteView>)>,
-    shapes: Vec<Shape>,
+#[template(path = "api.html")]
+struct ApiPage {
+    frame: Frame,
+    content: ApiContent,
 }
 
-/// Name, description, and each field with its type and description.
-type Shape = (String, String, Vec<(String, String, String)>);
-
-struct RouteView {
-    method: &'static str,
-    path: String,
-    summary: String,
-    description: String,
-    parameters: Vec<(String, String, String)>,
-    body: String,
-    answers: String,
+/// Page for everybody.
+#[derive(Template)]
+#[template(path = "api_public.html")]
+struct PublicApiPage {
+    content: ApiContent,
 }
 
-pub(super) async fn page(State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
-    let document = OpenApiDocument::deserialize(document()).expect("the document is one of OpenAPI");
-    render(&state, None, Docs { groups: groups(document.paths), shapes: shapes(document.components) }).await
+/// Content of a page.
+enum ApiContent {
+    List(OperationList),
+    One(Box<OperationView>),
+    Shapes(&'static [ApiShape]),
 }
 
-fn groups(paths: BTreeMap<String, PathItem>) -> Vec<(String, Vec<RouteView>)> {
-    let mut groups: Vec<(String, Vec<RouteView>)> = Vec::new();
-    for (path, item) in paths {
-        for (method, operation) in item.into_operations() {
-            let tag = operation.tags.into_iter().next().unwrap_or_default();
-            let answers = operation.responses.iter();
-            let answers = answers.map(|(status, answer)| format!("{status} {}", described(answer)).trim().to_owned());
-            let view = RouteView {
-                method,
-                path: path.clone(),
-                summary: operation.summary,
-                description: operation.description,
-                body: described(&operation.request_body),
-                answers: answers.collect::<Vec<_>>().join(", "),
-                parameters: operation.parameters.into_iter().map(|one| (one.name, one.r#in, one.description)).collect(),
-            };
-            match groups.iter_mut().find(|(name, _)| *name == tag) {
-                Some((_, routes)) => routes.push(view),
-                None => groups.push((tag, vec![view])),
-            }
+impl ApiContent {
+    fn title(&self) -> &str {
+        match self {
+            ApiContent::List(_) => "API",
+            ApiContent::One(view) => &view.operation.id,
+            ApiContent::Shapes(_) => "Shapes of the API",
         }
     }
-    groups
 }
 
-/// Describes a body or an answer: the names of its schemas, and its description.
-fn described(part: &Content) -> String {
-    let shapes = part.content.iter().map(|(kind, content)| match shape(&content.schema) {
-        shape if shape.is_empty() => kind.clone(),
-        shape => shape,
-    });
-    let shapes = shapes.collect::<Vec<_>>().join(" or ");
-    [shapes.as_str(), &part.description].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+/// Operations that a user may call, by group.
+struct OperationList {
+    q: String,
+    groups: Vec<ListedGroup>,
+    /// Number of operations that match the search.
+    found: usize,
+    /// Number of operations that need an admin key, which the user does not have.
+    left_out: usize,
 }
 
-/// Returns the name of a schema, or a description of its type.
-fn shape(schema: &Schema) -> String {
-    if let Some(reference) = &schema.reference {
-        return reference.rsplit('/').next().unwrap_or_default().to_owned();
-    }
-    let alternatives = schema.one_of.iter().chain(&schema.all_of).map(shape);
-    if let Some(one) = alternatives.into_iter().find(|name| name != "null" && !name.is_empty()) {
-        return one;
-    }
-    match (&schema.r#type, &schema.items) {
-        (Some(SchemaType::One(kind)), Some(items)) if kind == "array" => format!("list of {}", shape(items)),
-        (Some(SchemaType::One(kind)), _) => kind.clone(),
-        (Some(SchemaType::Several(kinds)), _) => kinds.join(" or "),
-        (None, _) => String::new(),
+/// Group of the list. What does not match the search is hidden, so that a script can show it for another search.
+struct ListedGroup {
+    name: &'static str,
+    is_hidden: bool,
+    /// Operations, and whether each matches.
+    operations: Vec<(&'static ApiOperation, bool)>,
+}
+
+/// Operation with its command, and with the form that tries it.
+struct OperationView {
+    operation: &'static ApiOperation,
+    /// Shape of the body.
+    shape: Option<&'static ApiShape>,
+    curl: String,
+    trial: Trial,
+}
+
+/// Form that tries an operation.
+enum Trial {
+    /// Nobody is signed in. With the path of the sign-in page.
+    SignIn(String),
+    /// The user's key may not call it.
+    Forbidden,
+    /// Its body is a file.
+    File,
+    Form(TryForm),
+}
+
+struct TryForm {
+    csrf: String,
+    fields: Vec<TryField>,
+    /// Content type and text of the body. None: the operation has none.
+    body: Option<(String, String)>,
+    is_changing: bool,
+    faults: Vec<TryFault>,
+    answer: Option<TryAnswer>,
+}
+
+struct TryField {
+    parameter: &'static ApiParameter,
+    name: String,
+    value: String,
+    /// True for the tenant of a user who has one.
+    is_fixed: bool,
+}
+
+impl TryForm {
+    /// Returns the fault of a field. Empty: none.
+    fn fault_of(&self, name: &str) -> &str {
+        self.faults.iter().find(|(field, _)| field == name).map_or("", |(_, fault)| fault)
     }
 }
 
-fn shapes(components: SchemaComponents) -> Vec<Shape> {
-    fn field((name, schema): (String, Schema)) -> (String, String, String) {
-        (name, shape(&schema), schema.description)
+/// User of the page, if there is a session.
+type Reader = Result<SignedIn, PageError>;
+
+/// Returns the user of a page. None: there is no session.
+fn signed_in(reader: Reader) -> Result<Option<SignedIn>, PageError> {
+    match reader {
+        Ok(user) => Ok(Some(user)),
+        Err(PageError::SignIn(_)) => Ok(None),
+        Err(other) => Err(other),
     }
-    let schemas = components.schemas.into_iter();
-    schemas
-        .map(|(name, schema)| (name, schema.description, schema.properties.into_iter().map(field).collect()))
-        .collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_route_and_shape_is_on_the_page() {
-        let methods = document()["paths"].as_object().expect("paths").values();
-        let all: usize =
-            methods.map(|item| item.as_object().expect("an item").values().filter(|v| v.is_object()).count()).sum();
-        let document = OpenApiDocument::deserialize(document()).expect("a document");
-        let groups = groups(document.paths);
-        let shapes = shapes(document.components);
-        assert_eq!(groups.iter().map(|(_, routes)| routes.len()).sum::<usize>(), all);
-        assert!(groups.iter().all(|(tag, _)| !tag.is_empty()), "every route has a tag");
-        assert!(shapes.iter().any(|(name, _, fields)| name == "Problem" && !fields.is_empty()));
+async fn show(state: &ApiState, user: Option<&SignedIn>, content: ApiContent) -> Result<HtmlPage, PageError> {
+    match user {
+        Some(user) => render(state, None, ApiPage { frame: Frame::of(user, state, "API"), content }).await,
+        None => render(state, None, PublicApiPage { content }).await,
     }
+}
+
+/// Lists the operations.
+pub(super) async fn page(
+    reader: Reader,
+    Params(params): Params<ApiParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<HtmlPage, PageError> {
+    let user = signed_in(reader)?;
+    let list = OperationList::of(params.q, user.as_ref());
+    show(&state, user.as_ref(), ApiContent::List(list)).await
+}
+
+impl OperationList {
+    fn of(q: String, user: Option<&SignedIn>) -> OperationList {
+        let mut list = OperationList { groups: Vec::new(), found: 0, left_out: 0, q };
+        for group in &reference().groups {
+            let (may, others): (Vec<_>, Vec<_>) =
+                group.operations.iter().partition(|operation| user.is_none_or(|user| may_call(user, operation)));
+            list.left_out += others.len();
+            let operations: Vec<_> =
+                may.into_iter().map(|operation| (operation, operation.is_found(&list.q))).collect();
+            let found = operations.iter().filter(|(_, is_found)| *is_found).count();
+            list.found += found;
+            if !operations.is_empty() {
+                list.groups.push(ListedGroup { name: &group.name, is_hidden: found == 0, operations });
+            }
+        }
+        list
+    }
+}
+
+fn may_call(user: &SignedIn, operation: &ApiOperation) -> bool {
+    operation.caller != Caller::Admin || user.key.is_admin()
+}
+
+/// Shows all shapes.
+pub(super) async fn shapes(reader: Reader, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
+    let user = signed_in(reader)?;
+    show(&state, user.as_ref(), ApiContent::Shapes(&reference().shapes)).await
+}
+
+/// Shows an operation.
+pub(super) async fn operation(
+    reader: Reader,
+    path: PathParams,
+    headers: HeaderMap,
+    State(state): State<Arc<ApiState>>,
+) -> Result<HtmlPage, PageError> {
+    let user = signed_in(reader)?;
+    let operation = named(&path)?;
+    let tenant = user.as_ref().and_then(|user| user.home(&state)).unwrap_or_default();
+    let values = TryValues::of_page(operation, &tenant.0);
+    let curl = values.curl(operation, &base(&state, &headers));
+    let trial = match &user {
+        None => {
+            Trial::SignIn(UrlPath::root().then("sign-in").query("next", format!("/api/{}", operation.id)).to_string())
+        }
+        Some(user) => trial(operation, user, values, Vec::new(), None),
+    };
+    let view = OperationView { operation, shape: shape(operation), curl, trial };
+    show(&state, user.as_ref(), ApiContent::One(Box::new(view))).await
+}
+
+/// Tries an operation, and shows it with the answer.
+pub(super) async fn try_operation(
+    State(state): State<Arc<ApiState>>,
+    path: PathParams,
+    posted: PostedBySession,
+) -> Result<Response, PageError> {
+    let PostedBySession { user, form, head } = posted;
+    let operation = named(&path)?;
+    if !may_call(&user, operation) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this needs an admin key").into());
+    }
+    let own = user.key.tenant.as_ref().map(|tenant| &*tenant.0);
+    let values = TryValues::submitted(operation, &form, own);
+    let curl = values.curl(operation, &base(&state, &head.headers));
+    let mut faults = Vec::new();
+    let mut answer = None;
+    match values.request(operation) {
+        Ok(request) => answer = Some(try_answer::send(state.clone(), &head, &user, request).await),
+        Err(found) => faults = found,
+    }
+    let status = if faults.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let trial = trial(operation, &user, values, faults, answer);
+    let view = OperationView { operation, shape: shape(operation), curl, trial };
+    let page = show(&state, Some(&user), ApiContent::One(Box::new(view))).await?;
+    Ok(page.with(status).into_response())
+}
+
+fn named(path: &PathParams) -> Result<&'static ApiOperation, Problem> {
+    let id = path.get("operation");
+    reference()
+        .operation(id)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-found", format!("the API has no operation {id}")))
+}
+
+/// Returns the address of this host, for commands.
+fn base(state: &ApiState, headers: &HeaderMap) -> String {
+    state.link_for(headers, &UrlPath::root())
+}
+
+fn shape(operation: &ApiOperation) -> Option<&'static ApiShape> {
+    reference().shape(&operation.body.as_ref()?.shape.name)
+}
+
+fn trial(
+    operation: &'static ApiOperation,
+    user: &SignedIn,
+    values: TryValues,
+    faults: Vec<TryFault>,
+    answer: Option<TryAnswer>,
+) -> Trial {
+    if !may_call(user, operation) {
+        return Trial::Forbidden;
+    }
+    if operation.body.as_ref().is_some_and(|body| body.text_kind.is_empty()) {
+        return Trial::File;
+    }
+    let field = |(parameter, value): (&'static ApiParameter, String)| TryField {
+        name: try_request::field_name(parameter),
+        is_fixed: parameter.name == "t" && parameter.place == "path" && !user.key.is_admin(),
+        parameter,
+        value,
+    };
+    Trial::Form(TryForm {
+        csrf: user.session.csrf.clone(),
+        fields: operation.parameters.iter().zip(values.parameters).map(field).collect(),
+        body: operation.body.as_ref().map(|body| (body.text_kind.clone(), values.body)),
+        is_changing: try_request::is_changing(operation),
+        faults,
+        answer,
+    })
 }

@@ -1,18 +1,40 @@
-//! Pages of tenants for admins: the list, and the deletion with its confirmation.
+//! Pages of tenants for admins: the list, each tenant with its usage and limits, and the deletion with its confirmation.
+
+mod deletion;
+mod limits;
+mod one;
+mod share;
+
+pub(super) use deletion::{delete, deletion};
+pub(super) use one::{page as one, save};
 
 use super::user::{PostedByAdmin, SignedIn};
 use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
-use crate::api::extract::PathParams;
+use crate::api::extract::Params;
 use crate::operations::{Admin, NewTenant, Problem};
-use crate::store::TenantContents;
-use crate::subscription::TenantId;
+use crate::store::StoreError;
+use crate::subscription::{Tenant, TenantId};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use serde::Deserialize;
+use share::Share;
 use std::sync::Arc;
+
+/// Number of tenants on a page. The usage of each is read.
+const PAGE: usize = 50;
+
+/// Query of the list.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TenantListParams {
+    /// Part of the name.
+    q: String,
+    page: usize,
+}
 
 #[derive(Template)]
 #[template(path = "tenants.html")]
@@ -21,41 +43,87 @@ struct TenantsPage {
     problem: String,
     /// Submitted name.
     typed: String,
+    q: String,
+    /// Number of all tenants.
+    count: usize,
     rows: Vec<TenantRow>,
+    newer: Option<String>,
+    older: Option<String>,
     /// Tenants that are being deleted.
     leaving: Vec<String>,
 }
 
 struct TenantRow {
     id: String,
-    webhooks: usize,
-    events: u64,
-    bytes: u64,
+    events: Share,
+    bytes: Share,
+    webhooks: Share,
+    plugins: Share,
+    pending: u64,
     made: DisplayTime,
 }
 
 /// Lists all tenants.
-pub(super) async fn list(user: SignedIn, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
-    list_with(&user, &state, String::new(), "").await
+pub(super) async fn list(
+    user: SignedIn,
+    Params(params): Params<TenantListParams>,
+    State(state): State<Arc<ApiState>>,
+) -> Result<HtmlPage, PageError> {
+    list_with(&user, &state, params, String::new(), "").await
 }
 
-async fn list_with(user: &SignedIn, state: &ApiState, problem: String, typed: &str) -> Result<HtmlPage, PageError> {
+async fn list_with(
+    user: &SignedIn,
+    state: &ApiState,
+    params: TenantListParams,
+    problem: String,
+    typed: &str,
+) -> Result<HtmlPage, PageError> {
     Admin::of(&user.key)?;
+    let all = state.operations.store.catalog().tenants();
+    let wanted = params.q.trim().to_lowercase();
+    let matching: Vec<&Arc<Tenant>> = all.iter().filter(|tenant| tenant.id.0.contains(&*wanted)).collect();
+    let pages = matching.len().div_ceil(PAGE).max(1);
+    let at = params.page.clamp(1, pages);
     let mut rows = Vec::new();
-    for tenant in state.operations.store.catalog().tenants() {
-        let usage = state.operations.store.usage(tenant.id.clone()).await?;
-        rows.push(TenantRow {
-            id: tenant.id.to_string(),
-            webhooks: state.operations.store.catalog().subscriptions(&tenant.id).len(),
-            events: usage.events,
-            bytes: usage.bytes,
-            made: DisplayTime::at_ms(tenant.created_at_ms),
-        });
+    for tenant in matching.into_iter().skip((at - 1) * PAGE).take(PAGE) {
+        rows.push(row(state, tenant).await?);
     }
     let leaving = state.operations.store.tenants_being_deleted().await?.iter().map(ToString::to_string).collect();
-    let frame = Frame::of(user, state, "Tenants");
-    let typed = typed.to_owned();
-    render(state, None, TenantsPage { rows, leaving, frame, problem, typed }).await
+    let page = TenantsPage {
+        frame: Frame::of(user, state, "Tenants"),
+        problem,
+        typed: typed.to_owned(),
+        count: all.len(),
+        rows,
+        newer: (at > 1).then(|| params.page_link(at - 1)),
+        older: (at < pages).then(|| params.page_link(at + 1)),
+        q: params.q,
+        leaving,
+    };
+    render(state, None, page).await
+}
+
+async fn row(state: &ApiState, tenant: &Tenant) -> Result<TenantRow, StoreError> {
+    let usage = state.operations.store.usage(tenant.id.clone()).await?;
+    Ok(TenantRow {
+        id: tenant.id.to_string(),
+        events: Share::of(usage.events, usage.events_max),
+        bytes: Share::of_bytes(usage.bytes, usage.bytes_max),
+        webhooks: share::webhooks(state, &tenant.id),
+        plugins: share::plugins(state, &tenant.id),
+        pending: state.operations.store.pending(&tenant.id).values().sum(),
+        made: DisplayTime::at_ms(tenant.created_at_ms),
+    })
+}
+
+impl TenantListParams {
+    /// Returns the link to another page of the same list.
+    fn page_link(&self, page: usize) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(Some(("q", &self.q)).filter(|(_, q)| !q.is_empty()));
+        format!("?{}", query.append_pair("page", &page.to_string()).finish())
+    }
 }
 
 /// Creates a tenant.
@@ -68,72 +136,28 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: PostedByA
     match made.await {
         Ok(id) => Ok(go_to(&UrlPath::pages_of(&id), "The tenant was made.")),
         Err(problem) => {
-            let page = list_with(&user, &state, problem.in_words(), form.get("id")).await?;
+            let params = TenantListParams::default();
+            let page = list_with(&user, &state, params, problem.in_words(), form.get("id")).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }
 }
 
-#[derive(Template)]
-#[template(path = "tenant_deletion.html")]
-struct DeletionPage {
-    frame: Frame,
-    problem: String,
-    id: String,
-    since: Option<DisplayTime>,
-    counts: Vec<(&'static str, u64)>,
+/// Returns the tenant with this name, for an admin.
+fn named(state: &ApiState, name: &str) -> Result<Arc<Tenant>, Problem> {
+    let id = TenantId::parse(name).ok();
+    let tenant = id.and_then(|id| state.operations.store.catalog().tenant(&id));
+    tenant.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "not-found", format!("there is no tenant {name}")))
 }
 
-/// Shows what the deletion of a tenant deletes, with the form that confirms it.
-pub(super) async fn deletion(
-    user: SignedIn,
-    path: PathParams,
-    State(state): State<Arc<ApiState>>,
-) -> Result<HtmlPage, PageError> {
-    deletion_with(&user, &state, path.get("t"), String::new()).await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn deletion_with(user: &SignedIn, state: &ApiState, id: &str, problem: String) -> Result<HtmlPage, PageError> {
-    Admin::of(&user.key)?;
-    let tenant = TenantId::parse(id).map_err(|_| Problem::not_found("tenant"))?;
-    let contents = state.operations.store.tenant_contents(tenant).await?;
-    let TenantContents {
-        events, deliveries, plugins, versions, subscriptions, bins, keys, intake_tokens, bytes, ..
-    } = contents;
-    let counts = [
-        ("Events", events),
-        ("Deliveries", deliveries),
-        ("Webhooks", subscriptions),
-        ("Plugins", plugins),
-        ("Plugin versions", versions),
-        ("Inspector bins", bins),
-        ("Keys", keys),
-        ("Addresses for Agile CRM", intake_tokens),
-        ("Bytes of everything", bytes),
-    ];
-    let page = DeletionPage {
-        frame: Frame::of(user, state, "Tenants"),
-        problem,
-        id: id.to_owned(),
-        since: contents.deleting_since_ms.map(DisplayTime::at_ms),
-        counts: counts.into(),
-    };
-    render(state, None, page).await
-}
-
-/// Deletes a tenant whose name was entered for confirmation.
-pub(super) async fn delete(
-    State(state): State<Arc<ApiState>>,
-    path: PathParams,
-    posted: PostedByAdmin,
-) -> Result<Response, PageError> {
-    let PostedByAdmin { admin, user, form } = posted;
-    let id = path.get("t").to_owned();
-    match state.operations.delete_tenant(&admin, &id, Some(form.get("confirm"))).await {
-        Ok(_) => Ok(go_to(&UrlPath::root().then("tenants"), &format!("The tenant {id} is being deleted."))),
-        Err(problem) => {
-            let page = deletion_with(&user, &state, &id, problem.in_words()).await?;
-            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
-        }
+    #[test]
+    fn a_page_keeps_the_search() {
+        let params = TenantListParams { q: "a&b".into(), page: 1 };
+        assert_eq!(params.page_link(2), "?q=a%26b&page=2");
+        assert_eq!(TenantListParams::default().page_link(3), "?page=3");
     }
 }

@@ -119,6 +119,24 @@ impl FromRequest<Arc<ApiState>> for PostedByAdmin {
     }
 }
 
+/// Form submitted from a page of this host by a signed-in user, who need not be an admin, with the head of its request.
+pub(super) struct PostedBySession {
+    pub(super) user: SignedIn,
+    pub(super) form: Form,
+    pub(super) head: Parts,
+}
+
+impl FromRequest<Arc<ApiState>> for PostedBySession {
+    type Rejection = PageError;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, PageError> {
+        let (mut head, _) = request.into_parts();
+        let user = SignedIn::from_request_parts(&mut head, state).await?;
+        let form = read(&head, &user).await?;
+        Ok(PostedBySession { user, form, head })
+    }
+}
+
 async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, PageError> {
     let form = Form::read(parts).await?;
     if bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {

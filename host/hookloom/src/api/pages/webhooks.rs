@@ -45,6 +45,7 @@ use jiff::tz::TimeZone;
 use prefill::{PrefillParams, RECEIVE, receiver_url};
 use std::sync::Arc;
 use test_delivery::{Tested, test, test_if_wanted};
+pub(super) use time_text::in_units;
 use uuid::Uuid;
 
 /// Message of the vendor's page.

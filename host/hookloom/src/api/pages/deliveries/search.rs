@@ -47,9 +47,9 @@ pub(super) struct Search {
 
 /// Fault of a field of the search: its name and a sentence.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SearchFault {
-    pub(super) field: &'static str,
-    pub(super) detail: String,
+pub(in crate::api::pages) struct SearchFault {
+    pub(in crate::api::pages) field: &'static str,
+    pub(in crate::api::pages) detail: String,
 }
 
 /// Conditions of a list of deliveries.
@@ -149,7 +149,7 @@ fn entity(text: &str) -> (Option<Module>, Option<String>) {
 }
 
 /// Parses the value of a date and time box, in UTC, to milliseconds since the epoch. Blank: none.
-fn time(field: &'static str, text: &str) -> Result<Option<i64>, SearchFault> {
+pub(in crate::api::pages) fn time(field: &'static str, text: &str) -> Result<Option<i64>, SearchFault> {
     if text.trim().is_empty() {
         return Ok(None);
     }

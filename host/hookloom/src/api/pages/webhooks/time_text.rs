@@ -4,7 +4,7 @@
 const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
 
 /// Returns a duration in its largest unit that needs no fraction.
-pub(super) fn in_units(seconds: u64) -> String {
+pub(in crate::api::pages) fn in_units(seconds: u64) -> String {
     let fits = |(_, unit_s): &&(&str, u64)| seconds > 0 && seconds.is_multiple_of(*unit_s);
     let (unit, unit_s) = UNITS.iter().find(fits).unwrap_or(&("s", 1));
     format!("{} {unit}", seconds / unit_s)
