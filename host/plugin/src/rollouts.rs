@@ -16,7 +16,7 @@ use super::sample::Sample;
 use super::version::Version;
 use super::{PluginError, Plugins, chain};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, CountsElsewhere, RolloutId, StoredRollout};
+use hookloom_store::{Actor, CountsElsewhere, RolloutId, StoredRollout, TAKEN_BACK};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -186,7 +186,7 @@ impl Plugins {
         tracing::warn!(%tenant, plugin = %name, %sha256, %why, "a canary was taken back");
         let plugins = self.clone();
         tokio::spawn(async move {
-            let reason = format!("taken back: {why}");
+            let reason = format!("{TAKEN_BACK}{why}");
             let counts = Some(rollout.to_store());
             if let Err(error) = plugins.store_end(Actor::Host, rollout.stored.id(), reason, counts).await {
                 let error = hookloom_model::describe(&error);
