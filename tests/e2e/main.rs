@@ -83,6 +83,7 @@ mod scripts;
 mod send;
 mod settle_page;
 mod settling;
+mod snippets;
 mod soak;
 mod starting;
 mod tls_failures;
