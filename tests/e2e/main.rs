@@ -58,6 +58,7 @@ mod openapi;
 mod operations;
 mod operator_actions;
 mod ordering;
+mod overview;
 mod own_faults;
 mod pages;
 mod plugin_forms;

@@ -2,9 +2,9 @@
 
 use super::chart;
 use super::dry_result::DryResult;
-use super::overview::{bars, series, times};
 use super::plugin_library::OriginView;
 use super::prose::{Prose, ProsePart};
+use super::series::{bars, series, times};
 use super::user::TenantUser;
 use super::{DisplayTime, Frame, PageError, duration, filters, short, size};
 use crate::api::ApiState;
@@ -98,8 +98,8 @@ impl PluginPage {
         let now_s = now_ms() / 1_000;
         let mut figures = state.operations.store.figures(user.tenant.clone(), now_s - DAY_S).await?;
         figures.retain(|one| one.plugin.split('+').any(|plugin| plugin == name));
-        let series = series(&figures, now_s, DAY_S, BAR_S);
         let span = chart::Span { now_s, lasts_s: DAY_S, point_s: BAR_S };
+        let series = series(&figures, span);
         let config = users.first().map(|one| super::forms::as_lines(&one.settings.config)).unwrap_or_default();
         let rollout = state.operations.plugins.rollout_figures(&user.tenant, &name).await.map_err(Problem::from)?;
         Ok(PluginPage {
