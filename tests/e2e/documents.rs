@@ -25,7 +25,7 @@ use page::{Document, every_page};
 const NOT_RUN_MAX: usize = 7;
 
 /// Maximum number of blocks of code that are compared with nothing.
-const NOT_CHECKED_MAX: usize = 9;
+const NOT_CHECKED_MAX: usize = 5;
 
 /// Number of pages whose commands run side by side.
 const PAGES_AT_ONCE: usize = 3;

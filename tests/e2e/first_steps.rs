@@ -1,6 +1,6 @@
 //! Pages that lead from one step to the next, without scripts: sample events, a bin as receiver, a script for a webhook.
 
-use crate::harness::{Host, Visitor, text};
+use crate::harness::{Host, Receiver, Visitor, text};
 use serde_json::{Value, json};
 
 const WEBHOOKS: &str = "/t/default/webhooks";
@@ -17,8 +17,12 @@ async fn a_sample_is_an_event_like_others() {
     }
     assert_eq!(host.get("./events").await["events"].as_array().map_or(0, Vec::len), 4);
     assert_eq!(visitor.post("/t/default/samples", &[("event", "Contact is Deleted")]).await.status, 404);
-    // A webhook ends the first steps.
-    host.subscription("http://127.0.0.1:9999/", json!({})).await;
+    // The first delivery ends the first steps.
+    let receiver = Receiver::start().await;
+    host.subscription(&receiver.url, json!({})).await;
+    assert!(visitor.see("/t/default").await.contains("First steps"));
+    let sent = visitor.post("/t/default/samples", &[("event", "Contact is Created")]).await;
+    host.ended(sent.location.rsplit('/').next().unwrap()).await;
     assert!(!visitor.see("/t/default").await.contains("First steps"));
 }
 

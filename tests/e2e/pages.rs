@@ -306,7 +306,7 @@ async fn a_delivery_is_retried_and_a_span_replayed_by_buttons() {
     visitor.post(&format!("/t/default/webhooks/{subscription}/replay"), &[span[0], span[1], ("preview", "")]).await;
     receiver.expect(3).await;
     let overview = visitor.see("/t/default").await;
-    assert!(overview.contains("aria-label=\"Attempts:"), "{overview}");
+    assert!(overview.contains("aria-label=\"Events and attempts:"), "{overview}");
 }
 
 #[tokio::test]

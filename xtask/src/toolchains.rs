@@ -1,4 +1,5 @@
-//! Toolchains for the tests of plugins in other languages, installed from Debian's packages if they are missing.
+//! Toolchains for the tests of plugins and of code that verifies signatures in other languages, installed from Debian's packages if they are
+//! missing.
 //!
 //! Their compilers (componentize-qjs, componentize-py) come from npm and PyPI, by each plugin's build.
 
@@ -13,7 +14,7 @@ pub(crate) const CLANG: &str = "clang-19";
 const CLANG_PACKAGES: [&str; 4] = ["clang-19", "lld-19", "wasi-libc", "libclang-rt-19-dev-wasm32"];
 
 /// Programs that must exist, and the packages that contain them.
-const NEEDED: [(&[&str], &[&str]); 14] = [
+const NEEDED: [(&[&str], &[&str]); 17] = [
     // What the commands of the documentation use.
     (&["curl", "--version"], &["curl"]),
     (&["jq", "--version"], &["jq"]),
@@ -23,6 +24,10 @@ const NEEDED: [(&[&str], &[&str]); 14] = [
     (&["node", "--version"], &["nodejs", "npm"]),
     (&["npm", "--version"], &["npm"]),
     (&["python3", "-c", "import venv, ensurepip"], &["python3", "python3-venv"]),
+    // For the code that verifies signatures.
+    (&["go", "version"], &["golang-go"]),
+    (&["php", "--version"], &["php-cli"]),
+    (&["ruby", "--version"], &["ruby"]),
     (&["chromium", "--version"], &["chromium"]),
     (&["chromedriver", "--version"], &["chromium-driver"]),
     (&["nginx", "-v"], &["nginx"]),

@@ -16,7 +16,7 @@ use super::sample::Sample;
 use super::version::Version;
 use super::{PluginError, Plugins, chain};
 use hookloom_model::subscription::TenantId;
-use hookloom_store::{Actor, CountsElsewhere, RolloutId, StoredRollout};
+use hookloom_store::{Actor, CountsElsewhere, RolloutId, StoredRollout, TAKEN_BACK};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 

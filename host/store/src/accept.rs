@@ -58,6 +58,7 @@ impl Store {
         events: Vec<NewEvent>,
         caps: Caps,
     ) -> Result<AcceptedOnce, StoreError> {
+        let owner = tenant.clone();
         let receivers = self.catalog().receivers(&tenant).match_events(&events).await;
         let mut request = IntakeRequest { tenant, events, receivers, caps, once, steps: None, replaces };
         let mut stale = 0;
@@ -87,6 +88,9 @@ impl Store {
                 }
             };
             drop(quiet);
+            if !is_repetition {
+                self.count_accepted(owner, events.len());
+            }
             if let Some((guard, tenant)) = steps {
                 self.fan_out(&tenant, guard).await;
             }

@@ -36,6 +36,9 @@ impl Store {
             /// Replaces the settings of a tenant's alerts.
             pub async fn put_alert_settings(&self, actor: Actor, tenant: TenantId, settings: AlertSettings) -> Result<Arc<Tenant>, StoreError>;
 
+            /// Returns the incidents of a tenant that are open, or over without their closing message.
+            pub async fn live_incidents(&self, tenant: TenantId) -> Result<Vec<Incident>, StoreError>;
+
             /// Returns the newest incidents of a tenant, newest first.
             pub async fn incidents(&self, tenant: TenantId, limit: usize) -> Result<Vec<Incident>, StoreError>;
 

@@ -24,6 +24,7 @@ pub mod inspector;
 pub mod intake;
 pub mod lanes;
 pub mod machine;
+pub mod milestones;
 pub mod operator_actions;
 pub mod plugins;
 pub mod rollouts;
@@ -42,6 +43,7 @@ use inspector::{BinBackend, RejectedBackend};
 use intake::{FanOutBackend, IntakeBackend};
 use lanes::{HistoryBackend, LaneBackend, OutcomeBackend};
 use machine::MachineBackend;
+use milestones::MilestoneBackend;
 use operator_actions::OperatorBackend;
 use plugins::{PluginBackend, PluginDeletionBackend};
 use rollouts::{QuarantineBackend, RolloutBackend};
@@ -80,6 +82,7 @@ backend! {
     LaneBackend,
     LedgerBackend,
     MachineBackend,
+    MilestoneBackend,
     OperatorBackend,
     OutcomeBackend,
     PluginBackend,

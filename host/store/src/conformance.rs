@@ -69,6 +69,7 @@ mod figures;
 mod filters;
 mod idempotency;
 mod ledger;
+mod milestones;
 mod operator_actions;
 mod order;
 mod outcomes;

@@ -2,7 +2,7 @@
 //!
 //! A crash loses the last [`FLUSH_EVERY`] of them. Nothing depends on them.
 
-use crate::backend::figures::{Cell, SPANS, STEP, SpanFigures};
+use crate::backend::figures::{Cell, INTAKE, SPANS, STEP, SpanFigures};
 use crate::{Store, StoreError};
 use hookloom_model::clock::now_ms;
 use hookloom_model::delivery::{Attempt, Verdict};
@@ -27,9 +27,20 @@ impl Gathered {
         let mut cells = self.0.lock();
         let figures = cells.entry(cell).or_default();
         figures.add(attempt.outcome, attempt.post_us, attempt.plugin_us);
-        for step in attempt.steps.iter().filter(|step| step.verdict == Verdict::Fault) {
-            step.sha256.iter().for_each(|sha256| figures.add_fault(&step.plugin, sha256));
+        for step in &attempt.steps {
+            // Without a version, none was called.
+            let Some(sha256) = &step.sha256 else { continue };
+            figures.add_call(&step.plugin, step.cost.cpu_us);
+            if step.verdict == Verdict::Fault {
+                figures.add_fault(&step.plugin, sha256);
+            }
         }
+    }
+
+    fn add_accepted(&self, tenant: TenantId, events: usize) {
+        let minute_s = now_ms() / 60_000 * 60;
+        let cell = Cell { tenant, minute_s, subscription: INTAKE, plugin: String::new() };
+        self.0.lock().entry(cell).or_default().accepted += events as u64;
     }
 
     fn take(&self) -> HashMap<Cell, Figures> {
@@ -57,6 +68,11 @@ impl Store {
         self.gathered.add(tenant, subscription, attempt);
     }
 
+    /// Counts accepted events.
+    pub(crate) fn count_accepted(&self, tenant: TenantId, events: usize) {
+        self.gathered.add_accepted(tenant, events);
+    }
+
     /// Writes the collected figures every [`FLUSH_EVERY`]. Never returns.
     pub async fn flush_statistics(&self) {
         loop {
@@ -76,7 +92,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns figures from a time on, in spans of a minute within the last day, and of an hour otherwise.
+    /// Returns figures from a time on, in spans of a minute within the last day, and of an hour otherwise. Accepted events belong to no
+    /// subscription of the catalog.
     pub async fn figures(&self, tenant: TenantId, from_s: i64) -> Result<Vec<SpanFigures>, StoreError> {
         let day = now_ms() / 1_000 - from_s <= SPANS[0].1;
         self.figures_in_spans(tenant, if day { SPANS[0].0 } else { SPANS[1].0 }, from_s).await

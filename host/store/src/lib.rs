@@ -96,11 +96,14 @@ pub use backend::inspector::{BIN_BYTES_MAX, BINS_MAX, BinFilter, BinPage, Reject
 pub use backend::intake::{Accepted, AcceptedOnce, NewEvent, Repeatable};
 pub use backend::lanes::{AttemptClass, AttemptRecord};
 pub use backend::machine::{DamageReport, DamagedObject, DamagedRow, RowKind};
+pub use backend::milestones::Milestones;
 pub use backend::operator_actions::Span;
 pub use backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
-pub use backend::rollouts::{ANOTHER_ACTIVATED, CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout};
+pub use backend::rollouts::{
+    ANOTHER_ACTIVATED, CountsElsewhere, Quarantine, RolloutId, RolloutKind, StoredRollout, TAKEN_BACK,
+};
 pub use backend::subscriptions::NewSubscription;
-pub use backend::tenant_plugins::TenantPlugins;
+pub use backend::tenant_plugins::{Halt, HaltedVersion, TenantPlugins};
 pub use backend::tenants::{EventTypesChange, TenantChange};
 pub use caps::Caps;
 use catalog::Catalog;

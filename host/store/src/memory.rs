@@ -23,6 +23,7 @@ mod inspector;
 mod intake;
 mod lanes;
 mod machine;
+mod milestones;
 mod operator_actions;
 mod plugins;
 mod settling;

@@ -7,7 +7,7 @@
 use crate::audit::Actor;
 use crate::backend::plugins::{ActiveVersion, PluginVersion, StoredPlugin};
 use crate::backend::rollouts::{CountsElsewhere, Quarantine, RolloutId, StoredRollout};
-use crate::backend::tenant_plugins::TenantPlugins;
+use crate::backend::tenant_plugins::{HaltedVersion, TenantPlugins};
 use crate::usage::TenantContents;
 use crate::{Store, StoreError};
 use bytes::Bytes;
@@ -235,6 +235,14 @@ impl Store {
             /// none. Read in the order of [`Store::in_plugin_order`], this is what is in force until the order is left, unless another
             /// host changes it.
             pub async fn tenant_plugins(&self, tenant: TenantId) -> Result<TenantPlugins, StoreError>;
+
+            /// Returns the active versions of a tenant that are quarantined, and those whose canary the host has taken back and that nobody
+            /// has activated since. A canary whose last percentage began before `since_ms`, in milliseconds since the epoch, is left out.
+            pub async fn halted_versions(
+                &self,
+                tenant: TenantId,
+                since_ms: i64,
+            ) -> Result<Vec<HaltedVersion>, StoreError>;
 
             /// Returns the plugins of all tenants.
             pub async fn plugins(&self) -> Result<Vec<StoredPlugin>, StoreError>;

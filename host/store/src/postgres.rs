@@ -44,6 +44,7 @@ mod load_catalog;
 mod machine;
 mod master_key;
 mod members;
+mod milestones;
 mod move_changes;
 mod move_checks;
 mod move_target;

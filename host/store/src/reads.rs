@@ -5,6 +5,7 @@ use crate::backend::deliveries::{
     DeliveryFilter, DeliveryView, EventFilter, EventSummary, EventView, Ledger, NameCount,
 };
 use crate::backend::machine::DamageReport;
+use crate::backend::milestones::Milestones;
 use crate::{SettledChain, Store, StoreError};
 use delegate::delegate;
 use hookloom_model::delivery::{Attempt, DeliveryId};
@@ -63,6 +64,9 @@ impl Store {
                 tenant: TenantId,
                 filter: DeliveryFilter,
             ) -> Result<Vec<DeliveryView>, StoreError>;
+
+            /// Returns what has happened to a tenant at least once.
+            pub async fn milestones(&self, tenant: TenantId) -> Result<Milestones, StoreError>;
 
             /// Returns an event with its deliveries.
             pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<EventView, StoreError>;

@@ -35,6 +35,7 @@ mod ledger;
 mod load_catalog;
 mod log_check;
 mod machine;
+mod milestones;
 #[cfg(any(test, feature = "postgres"))]
 mod move_changes;
 mod move_journal;

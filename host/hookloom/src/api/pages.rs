@@ -30,6 +30,7 @@ mod docs;
 mod dry_result;
 mod event_types;
 mod filters;
+mod first_steps;
 mod fleet;
 mod forms;
 mod frame;
@@ -45,7 +46,9 @@ mod rejected;
 mod rollout_view;
 mod samples;
 mod script_editor;
+mod series;
 mod sign_in;
+mod snippets;
 mod tenants;
 mod usage;
 mod user;
@@ -93,6 +96,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/docs/", get(book::page))
         .route("/docs/{*path}", get(book::page))
         .route("/t/{t}", get(overview::page))
+        .route("/t/{t}/first-steps", get(first_steps::page))
         .route("/t/{t}/live", get(live::watch))
         .route("/t/{t}/webhooks", get(webhooks::list::page).post(webhooks::create))
         .route("/t/{t}/webhooks/new", get(webhooks::new::page))

@@ -4,6 +4,10 @@ use crate::StoreError;
 use async_trait::async_trait;
 use hookloom_model::figures::Figures;
 use hookloom_model::subscription::{SubscriptionId, TenantId};
+use uuid::Uuid;
+
+/// Subscription in the key of accepted events, which belong to none.
+pub const INTAKE: SubscriptionId = SubscriptionId(Uuid::nil());
 
 /// Key of collected figures: tenant, subscription, plugins and minute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +16,7 @@ pub struct Cell {
     pub tenant: TenantId,
     /// Beginning of the minute, in seconds since the epoch.
     pub minute_s: i64,
-    /// Subscription of the attempts.
+    /// Subscription of the attempts, or [`INTAKE`].
     pub subscription: SubscriptionId,
     /// Names of the plugins that judged, joined by `+`. Empty without a plugin.
     pub plugin: String,
@@ -23,7 +27,7 @@ pub struct Cell {
 pub struct SpanFigures {
     /// Beginning of the span, in seconds since the epoch.
     pub at_s: i64,
-    /// Subscription that the figures belong to.
+    /// Subscription that the figures belong to, or [`INTAKE`].
     pub subscription: SubscriptionId,
     /// Names of the plugins that judged, joined by `+`. Empty without a plugin.
     pub plugin: String,

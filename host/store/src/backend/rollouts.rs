@@ -10,6 +10,9 @@ use crate::audit::{Actor, RolloutAudit};
 use async_trait::async_trait;
 use hookloom_model::subscription::TenantId;
 
+/// Beginning of the reason with which the host ends a canary that does worse than the active version.
+pub const TAKEN_BACK: &str = "taken back: ";
+
 /// Maximum number of earlier percentages of a canary that are remembered.
 const EARLIER_MAX: usize = 100;
 

@@ -2,7 +2,7 @@
 
 use super::test_store::{TestStore, tenant};
 use super::test_values::{component, operator, version};
-use crate::{Quarantine, RolloutId, RolloutKind, StoreError, StoredRollout, TenantPlugins};
+use crate::{Halt, Quarantine, RolloutId, RolloutKind, StoreError, StoredRollout, TAKEN_BACK, TenantPlugins};
 use hookloom_model::subscription::TenantId;
 
 conformance! {
@@ -15,6 +15,7 @@ conformance! {
     the_counts_of_a_host_are_its_own,
     a_version_is_quarantined_until_its_release,
     the_plugins_of_a_tenant_are_read_together,
+    versions_that_were_halted_are_listed,
 }
 
 /// Uploads the versions `a`, which is active, and `b`.
@@ -206,4 +207,38 @@ async fn the_plugins_of_a_tenant_are_read_together(store: &mut TestStore) {
     store.delete_tenant(operator(), tenant(), contents, || ()).await.expect("deleted");
     assert_eq!((counts(&tenant()).await, counts(&foreign).await), ((0, 0, 0), (1, 0, 1)));
     assert_eq!(counts(&TenantId("unknown".into())).await, (0, 0, 0));
+}
+
+/// Returns kind, version and reason of what was halted since a time.
+async fn halted(store: &TestStore, of: TenantId, since_ms: i64) -> Vec<(Halt, String, String)> {
+    let found = store.halted_versions(of, since_ms).await.expect("versions");
+    assert!(found.iter().all(|one| one.name == "p"));
+    found.into_iter().map(|one| (one.halt, one.sha256, one.reason)).collect()
+}
+
+async fn versions_that_were_halted_are_listed(store: &mut TestStore) {
+    with_versions(store).await;
+    let foreign = store.add_tenant("u").await;
+    let canary = rollout(RolloutKind::Canary, "b");
+    store.begin_rollout(operator(), canary.clone(), || ()).await.expect("begun");
+    assert!(halted(store, tenant(), 0).await.is_empty(), "it is under way");
+    end(store, "ended manually", None).await;
+    assert!(halted(store, tenant(), 0).await.is_empty(), "somebody wanted it");
+    store.begin_rollout(operator(), canary, || ()).await.expect("begun");
+    let reason = format!("{TAKEN_BACK}it faults");
+    end(store, &reason, None).await;
+    let back = (Halt::TakenBack, version("b").sha256, reason);
+    assert_eq!(halted(store, tenant(), 7).await, std::slice::from_ref(&back));
+    assert!(halted(store, tenant(), 8).await.is_empty(), "it began before");
+    for text in ["a", "b"] {
+        let new = Quarantine { tenant: tenant(), sha256: version(text).sha256, since_ms: 5, reason: "it traps".into() };
+        store.quarantine(new).await.expect("quarantined");
+    }
+    let active = (Halt::Quarantined, version("a").sha256, "it traps".to_owned());
+    assert_eq!(halted(store, tenant(), 0).await, [active, back]);
+    let activated = store.activate_version(operator(), tenant(), "p".into(), version("b").sha256, || ());
+    activated.await.expect("active");
+    let active = (Halt::Quarantined, version("b").sha256, "it traps".to_owned());
+    assert_eq!(halted(store, tenant(), 0).await, [active], "the version that was taken back is active");
+    assert!(halted(store, foreign, 0).await.is_empty());
 }

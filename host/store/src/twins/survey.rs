@@ -129,6 +129,8 @@ impl TwinSide {
         let usage = store.usage(tenant.clone()).await.map(|usage| (usage.events, usage.events_max));
         survey.push(("usage", told(usage)));
         survey.push(("contents", contents(&store, tenant).await));
+        survey.push(("milestones", told(store.milestones(tenant.clone()).await)));
+        survey.push(("halted versions", told(store.halted_versions(tenant.clone(), 0).await)));
         survey.push(("changes", told(store.changes(Some(tenant.clone()), None, 12).await)));
         for last_s in [600, 100_000] {
             survey.push(("figures", self.figures(tenant.clone(), last_s).await));

@@ -219,7 +219,7 @@ fn faults(emails: &[AlertEmailBody]) -> Vec<String> {
 }
 
 /// Returns the words of the button that leads to the subject of an incident.
-fn action(kind: IncidentKind) -> &'static str {
+pub(super) fn action(kind: IncidentKind) -> &'static str {
     match kind {
         IncidentKind::WebhookFailing | IncidentKind::WebhookStopped => "Open the webhook",
         IncidentKind::PluginFaulting => "Open the plugin",

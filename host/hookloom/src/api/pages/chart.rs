@@ -19,6 +19,11 @@ const BAR_MIN: f64 = 2.0;
 pub(super) type Bar = [u64; 3];
 
 const LABELS: [&str; 3] = ["delivered", "failed", "dropped"];
+
+/// Name of the series of accepted events.
+const ACCEPTED: &str = "accepted";
+
+const WITH_ACCEPTED: [&str; 4] = [ACCEPTED, "delivered", "failed", "dropped"];
 const LINES: [&str; 2] = ["p50", "p95"];
 
 /// Period of a chart: its end, its length, and the length of a point, in seconds.
@@ -30,10 +35,14 @@ pub(super) struct Span {
 }
 
 impl Span {
+    /// Returns the beginning of the first point, in seconds since the epoch. The last point is the one that is under way.
+    pub(super) fn first_s(self) -> i64 {
+        (self.now_s / self.point_s + 1) * self.point_s - self.lasts_s
+    }
+
     /// Returns the beginning of a point in UTC.
     fn time(self, index: usize) -> String {
-        let first_s = (self.now_s / self.point_s + 1) * self.point_s - self.lasts_s;
-        let at_s = first_s + self.point_s * i64::try_from(index).unwrap_or_default();
+        let at_s = self.first_s() + self.point_s * i64::try_from(index).unwrap_or_default();
         let at = Timestamp::from_second(at_s).unwrap_or_default();
         at.strftime(if self.lasts_s > 86_400 { "%b %-d, %H:%M" } else { "%H:%M" }).to_string()
     }
@@ -148,45 +157,85 @@ fn tick(us: u64) -> String {
 
 /// Draws bars, oldest first. The title is not escaped, and must be a constant of the program.
 pub(super) fn bars(title: &str, bars: &[Bar], span: Span) -> String {
-    let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).max().unwrap_or(0);
+    draw_bars(title, bars, &[], span)
+}
+
+/// Draws bars of attempts, oldest first, and a line of the events that were accepted meanwhile. The title must be a constant as well.
+pub(super) fn bars_with_accepted(title: &str, bars: &[Bar], accepted: &[u64], span: Span) -> String {
+    draw_bars(title, bars, accepted, span)
+}
+
+/// Draws bars, and a line unless `accepted` is empty.
+fn draw_bars(title: &str, bars: &[Bar], accepted: &[u64], span: Span) -> String {
+    let names = if accepted.is_empty() { &LABELS[..] } else { &WITH_ACCEPTED[..] };
+    let points: Vec<Vec<u64>> = bars
+        .iter()
+        .enumerate()
+        .map(|(index, bar)| accepted.get(index).into_iter().chain(bar).copied().collect())
+        .collect();
+    let most = bars.iter().map(|bar| bar.iter().sum::<u64>()).chain(accepted.iter().copied()).max().unwrap_or(0);
     let (top, steps) = scale(most);
     let step = WIDTH / bars.len().max(1) as f64;
+    let shown = || points.iter().enumerate().filter(|(_, counts)| counts.iter().any(|count| *count > 0));
     let mut inside = String::new();
-    for (index, bar) in bars.iter().enumerate().filter(|(_, bar)| bar.iter().any(|count| *count > 0)) {
-        let parts = bar.iter().zip(LABELS).filter(|(count, _)| **count > 0);
-        let words: Vec<String> = parts.clone().map(|(count, label)| format!("{} {label}", grouped(*count))).collect();
+    for (index, counts) in shown() {
+        let parts = counts.iter().zip(names).filter(|(count, _)| **count > 0);
+        let words: Vec<String> = parts.map(|(count, name)| format!("{} {name}", grouped(*count))).collect();
         let x = step * index as f64;
         let _ = write!(
             inside,
-            "<g><title>{} UTC: {}</title><rect class=\"hit\" x=\"{x:.1}\" y=\"0\" width=\"{step:.1}\" height=\"{HEIGHT}\"/>",
+            "<g><title>{} UTC: {}</title><rect class=\"hit\" x=\"{x:.1}\" y=\"0\" width=\"{step:.1}\" height=\"{HEIGHT}\"/>{}</g>",
             span.time(index),
-            words.join(", ")
+            words.join(", "),
+            bar(bars[index], top, x, step)
         );
-        let mut y = HEIGHT;
-        for (count, label) in parts {
-            let height = (HEIGHT * *count as f64 / top as f64).max(BAR_MIN);
-            y -= height;
-            let _ = write!(
-                inside,
-                "<rect class=\"{label}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
-                x + step * 0.1,
-                step * 0.8
-            );
-        }
-        inside.push_str("</g>");
     }
-    let sum = |part: usize| bars.iter().map(|bar| bar[part]).sum::<u64>();
-    let rows = bars.iter().enumerate().filter(|(_, bar)| bar.iter().any(|count| *count > 0));
+    if !accepted.is_empty() {
+        inside.push_str(&accepted_line(accepted, top, step));
+    }
+    let sums: Vec<u64> = (0..names.len()).map(|part| points.iter().map(|counts| counts[part]).sum()).collect();
+    let described: Vec<String> = sums.iter().zip(names).map(|(sum, name)| format!("{sum} {name}")).collect();
+    let legend = sums.iter().zip(names).map(|(sum, name)| {
+        let class = if *name == ACCEPTED { "line accepted" } else { *name };
+        (class, *name, grouped(*sum))
+    });
     let figure = Figure {
         title,
-        description: format!("{} delivered, {} failed, {} dropped", sum(0), sum(1), sum(2)),
-        legend: (0..3).map(|part| (LABELS[part], LABELS[part], grouped(sum(part)))).collect(),
+        description: described.join(", "),
+        legend: legend.collect(),
         ticks: (0..=steps).map(|step| grouped(top / steps * step)).collect(),
         span,
-        columns: &LABELS,
-        rows: rows.map(|(index, bar)| (index, bar.iter().map(|count| grouped(*count)).collect())).collect(),
+        columns: names,
+        rows: shown().map(|(index, counts)| (index, counts.iter().map(|count| grouped(*count)).collect())).collect(),
     };
     figure.drawn(&inside)
+}
+
+/// Draws the parts of a bar above each other.
+fn bar(counts: Bar, top: u64, x: f64, step: f64) -> String {
+    let mut parts = String::new();
+    let mut y = HEIGHT;
+    for (count, label) in counts.iter().zip(LABELS).filter(|(count, _)| **count > 0) {
+        let height = (HEIGHT * *count as f64 / top as f64).max(BAR_MIN);
+        y -= height;
+        let _ = write!(
+            parts,
+            "<rect class=\"{label}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"/>",
+            x + step * 0.1,
+            step * 0.8
+        );
+    }
+    parts
+}
+
+fn accepted_line(accepted: &[u64], top: u64, step: f64) -> String {
+    let place = |(index, count): (usize, &u64)| {
+        let x = step * (index as f64 + 0.5);
+        let y = HEIGHT - HEIGHT * *count as f64 / top as f64;
+        format!("{x:.1} {y:.1}")
+    };
+    let places: Vec<String> = accepted.iter().enumerate().map(place).collect();
+    format!("<path class=\"line accepted\" d=\"M{}\"/>", places.join("L"))
 }
 
 /// Draws lines of p50 and p95, in microseconds, with gaps for points without a value. The title must be a constant as well.
@@ -258,6 +307,12 @@ mod tests {
         assert!(chart.contains("<title>09:10 UTC: 3 delivered, 1 failed</title>"), "{chart}");
         assert_eq!(chart.matches("<td data-label=\"From\">").count(), 2, "rows without numbers are left out");
         assert!(chart.contains("<span>60 min ago</span>") && chart.contains("<span>now</span>"), "{chart}");
+        let both = bars_with_accepted("Both", &[[3, 1, 0], [0, 0, 0], [0, 0, 0]], &[8, 0, 2], SPAN);
+        assert!(both.contains("aria-label=\"Both: 10 accepted, 3 delivered, 1 failed, 0 dropped\""), "{both}");
+        assert!(both.contains("<title>09:10 UTC: 8 accepted, 3 delivered, 1 failed</title>"), "{both}");
+        assert!(both.contains("d=\"M166.7 0.0L500.0 200.0L833.3 150.0\""), "{both}");
+        assert!(both.contains("<path class=\"line accepted\" d=\"M0 5h16\"/>"), "it has a mark of its own: {both}");
+        assert_eq!(both.matches("<td data-label=\"From\">").count(), 2, "{both}");
         let empty = lines("Times", &[None, None], SPAN);
         assert!(empty.contains("Nothing happened") && !empty.contains("NaN"), "{empty}");
         let times = lines("Times", &[Some([1_000, 2_000]), None, Some([3_000, 4_000]), Some([2_000, 4_000])], SPAN);

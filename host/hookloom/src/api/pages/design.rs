@@ -30,6 +30,7 @@ pub(super) async fn page(user: SignedIn, State(state): State<Arc<ApiState>>) -> 
     let span = chart::Span { now_s: now_ms() / 1_000, lasts_s: 3_600, point_s: 60 };
     let bars: Vec<chart::Bar> =
         (0..60).map(|at: u64| [20 + at * 7 % 31, if at.is_multiple_of(11) { 4 } else { 0 }, at % 3]).collect();
+    let accepted: Vec<u64> = bars.iter().map(|bar| bar.iter().sum::<u64>() * 3 / 4).collect();
     let times: Vec<_> =
         (0..60).map(|at: u64| Some([18_000 + at * 977 % 9_000, 41_000 + at * 1_811 % 30_000])).collect();
     let page = Design {
@@ -71,7 +72,7 @@ pub(super) async fn page(user: SignedIn, State(state): State<Arc<ApiState>>) -> 
             "trash-2",
         ],
         recent: DisplayTime::at_ms(now_ms() - 180_000),
-        attempts_chart: chart::bars("Attempts", &bars, span),
+        attempts_chart: chart::bars_with_accepted("Events and attempts", &bars, &accepted, span),
         latency_chart: chart::lines("POST duration", &times, span),
         diff: Diff::new(r#"{"id":7,"name":"Ada"}"#, r#"{"id":7,"full_name":"Ada"}"#),
         frame: Frame::of(&user, &state, "Design"),

@@ -6,7 +6,7 @@ mod facts;
 mod filter_form;
 mod filter_rows;
 mod form;
-mod health;
+pub(super) mod health;
 pub(super) mod list;
 mod matching;
 pub(super) mod new;

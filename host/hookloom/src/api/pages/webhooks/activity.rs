@@ -3,7 +3,7 @@
 use super::list::{DAY_S, HOUR_S, health, next_try, summed};
 use crate::api::ApiState;
 use crate::api::pages::deliveries::rows::{DeliveryRow, rows};
-use crate::api::pages::overview::{bars, percent, series};
+use crate::api::pages::series::{bars, percent, series};
 use crate::api::pages::{DisplayTime, PageError, chart, duration};
 use crate::clock::now_ms;
 use crate::figures::Figures;
@@ -47,7 +47,7 @@ impl WebhookDay {
             failed: sum.failed,
             pending: store.pending(tenant).get(&subscription.id).copied().unwrap_or(0),
             p95: sum.post.percentile(95.0).map_or_else(|| "–".to_owned(), duration),
-            chart: chart::bars("Attempts of the last day", &bars(&series(&figures, now_s, DAY_S, HOUR_S)), span),
+            chart: chart::bars("Attempts of the last day", &bars(&series(&figures, span)), span),
             newest: rows(state, tenant, newest).await?,
         })
     }

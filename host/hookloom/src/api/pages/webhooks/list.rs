@@ -7,7 +7,7 @@
 use super::health::WebhookHealth;
 use crate::api::ApiState;
 use crate::api::extract::Params;
-use crate::api::pages::overview::percent;
+use crate::api::pages::series::percent;
 use crate::api::pages::user::TenantUser;
 use crate::api::pages::webhook_words::{modules, name, without_query};
 use crate::api::pages::{DisplayTime, Frame, HtmlPage, PageError, filters, render};
@@ -222,13 +222,17 @@ fn row(state: &ApiState, one: &Found, day: Option<&DayFigures>, pending: &HashMa
 }
 
 /// Returns the health of a webhook with these figures of the last day.
-pub(super) fn health(state: &ApiState, subscription: &Subscription, figures: &Figures) -> WebhookHealth {
+pub(in crate::api::pages) fn health(state: &ApiState, subscription: &Subscription, figures: &Figures) -> WebhookHealth {
     let breaker = state.operations.lanes.status(subscription.id).map_or("closed", |lane| lane.breaker);
     WebhookHealth::of(subscription.state, breaker, figures)
 }
 
 /// Returns the time at which a webhook sends its next request, if it waits after failures.
-pub(super) fn next_try(state: &ApiState, id: SubscriptionId, health: WebhookHealth) -> Option<DisplayTime> {
+pub(in crate::api::pages) fn next_try(
+    state: &ApiState,
+    id: SubscriptionId,
+    health: WebhookHealth,
+) -> Option<DisplayTime> {
     if health != WebhookHealth::Waiting {
         return None;
     }
