@@ -26,6 +26,7 @@ pub mod lanes;
 pub mod machine;
 pub mod operator_actions;
 pub mod plugins;
+pub mod portal;
 pub mod rollouts;
 pub mod subscriptions;
 pub mod tenant_plugins;
@@ -44,6 +45,7 @@ use lanes::{HistoryBackend, LaneBackend, OutcomeBackend};
 use machine::MachineBackend;
 use operator_actions::OperatorBackend;
 use plugins::{PluginBackend, PluginDeletionBackend};
+use portal::PortalBackend;
 use rollouts::{QuarantineBackend, RolloutBackend};
 use std::any::Any;
 use subscriptions::{EndingBackend, StateBackend, SubscriptionBackend};
@@ -84,6 +86,7 @@ backend! {
     OutcomeBackend,
     PluginBackend,
     PluginDeletionBackend,
+    PortalBackend,
     QuarantineBackend,
     RejectedBackend,
     RetentionBackend,

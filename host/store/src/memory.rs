@@ -25,6 +25,7 @@ mod lanes;
 mod machine;
 mod operator_actions;
 mod plugins;
+mod portal;
 mod settling;
 mod share;
 mod sorted_table;
