@@ -16,6 +16,7 @@ mod proxy;
 mod raw;
 mod receiver;
 mod shim;
+mod site;
 mod small_disk;
 mod tls;
 mod visitor;
@@ -34,6 +35,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawReceiver;
 pub(crate) use receiver::Receiver;
 pub(crate) use shim::Shim;
+pub(crate) use site::Site;
 pub(crate) use tls::{Authority, TlsReceiver};
 pub(crate) use visitor::{Page, Visitor};
 

@@ -30,6 +30,7 @@ mod pages;
 mod paging;
 mod peer;
 mod plugins;
+mod portal;
 mod problem;
 mod public_path;
 mod rate_limit;
@@ -49,7 +50,7 @@ mod vendor;
 
 pub use document::of_any_host as openapi;
 pub use exchange::Shares;
-pub use pages::Notes;
+pub use pages::{Notes, PortalBrand, PortalBrandError};
 pub use throttle::SignInThrottle;
 
 use crate::clock::now_ms;
@@ -88,6 +89,8 @@ pub struct ApiState {
     pub telemetry: Telemetry,
     /// Notes that pages show once after a form.
     pub notes: Notes,
+    /// Name, logo and colours of the portal.
+    pub portal: PortalBrand,
     /// Last proof that the store can accept an event.
     pub proven: Mutex<Option<readiness::Proof>>,
 }
@@ -190,6 +193,7 @@ fn tenant_surface() -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(tenants::ledger))
         .routes(routes!(tenants::usage))
         .routes(routes!(tenants::deletion))
+        .routes(routes!(portal::create, portal::end))
         .routes(routes!(library::list))
         .routes(routes!(alerts::get, alerts::put))
         .routes(routes!(alerts::test))
@@ -210,6 +214,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
     router
         .merge(pages::upload().layer(cap(component_bytes_max)))
         .merge(pages::routes().layer(cap(FORM_BYTES_MAX)))
+        .merge(pages::portal_routes(&state).layer(cap(FORM_BYTES_MAX)))
         // The address as people paste it, with a slash after the token.
         .route("/in/{token}/", axum::routing::post(vendor::receive))
         .route("/in/{token}/{*rest}", axum::routing::post(vendor::receive))

@@ -4,7 +4,7 @@
 //! for a reason outside of the data folder come before anything in the folder is created. The first admin key comes last, when
 //! everything else runs.
 
-use crate::api::{self, ApiState, Shares, SignInThrottle};
+use crate::api::{self, ApiState, PortalBrand, PortalBrandError, Shares, SignInThrottle};
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;
 use crate::deliver::traces::{Traces, TracesError};
@@ -58,6 +58,9 @@ pub enum AppError {
     /// The mail server cannot be used.
     #[error(transparent)]
     Mail(#[from] MailError),
+    /// The logo of the portal cannot be used.
+    #[error(transparent)]
+    Portal(#[from] PortalBrandError),
     /// The address could not be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -114,15 +117,13 @@ impl App {
     /// Starts a host. When it returns, requests are answered and deliveries continue.
     pub async fn start(mut config: Config, admin_key: Option<String>) -> Result<App, AppError> {
         let plugin_config = plugin_config(&config)?;
-        plugin::require_address_space(&plugin_config).map_err(PluginError::from)?;
-        if let Some(fault) = plugin::no_executable_memory() {
-            tracing::error!("{fault}");
-        }
+        check_memory(&plugin_config)?;
         let telemetry = Telemetry::start()?;
         let socket = bind(&mut config)?;
         let address = config.listen;
         let clients = Arc::new(Clients::new(config.address_policy(), &config.name_servers)?);
         let mailer = Mailer::new(&config)?;
+        let portal = PortalBrand::new(&config)?;
         let traces = Traces::start(&config.otlp_endpoint)?;
         let OpenStore { store, events, folder } = open_store(&config).await?;
         prepare(&store, admin_key).await?;
@@ -154,6 +155,7 @@ impl App {
             shares: Arc::new(Shares::new(&settings)),
             sign_ins: SignInThrottle::default(),
             notes: api::Notes::default(),
+            portal,
             proven: tokio::sync::Mutex::default(),
         }));
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -224,6 +226,15 @@ fn watch_folder(config: &Config, plugins: &Arc<Plugins>) -> Result<FolderWatch, 
     let rescan = Duration::from_secs(config.plugins_rescan_s);
     let watch = FolderWatch::start(folder, plugins.clone(), config.component_bytes_max, rescan);
     Ok(watch.map_err(PluginError::Io)?)
+}
+
+/// Checks that plugins have the address space that they need, and reports that compiled code cannot be run.
+fn check_memory(plugin_config: &PluginConfig) -> Result<(), AppError> {
+    plugin::require_address_space(plugin_config).map_err(PluginError::from)?;
+    if let Some(fault) = plugin::no_executable_memory() {
+        tracing::error!("{fault}");
+    }
+    Ok(())
 }
 
 /// Starts the background tasks, which run until the host stops.

@@ -16,6 +16,7 @@ mod migrate;
 mod move_store;
 mod openapi;
 mod plugin;
+mod portal_link;
 mod progress;
 mod receive;
 mod rescue;
@@ -63,6 +64,8 @@ enum Command {
     Alerts(alerts::AlertsArgs),
     /// Create a link that signs its first user in to the admin pages of a running host.
     SignInLink(sign_in::SignInLinkArgs),
+    /// Create a link that signs a customer in once to the portal of a tenant of a running host.
+    PortalLink(portal_link::PortalLinkArgs),
     /// Copy the store of a host, which may be running, into a folder from which a host can start.
     Backup(backup::BackupArgs),
     /// Check a data folder for damage: every page, every row, and their relations. A host may be running on it.
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Fleet(args) => block_on(fleet::fleet(args)),
         Command::Alerts(args) => block_on(alerts::alerts(args)),
         Command::SignInLink(args) => block_on(sign_in::link(args)),
+        Command::PortalLink(args) => block_on(portal_link::run(args)),
         Command::Backup(args) => backup::backup(args),
         Command::Check(args) => check::check(&args),
         Command::Rescue(args) => rescue::rescue(&args),

@@ -11,10 +11,12 @@ mod store_url;
 pub use sources::{Settled, ValueSource, settle};
 pub use store_url::StoreUrl;
 
+use crate::accent::{Colour, colour_or_empty};
 use crate::address::AddressPolicy;
 use crate::limits::{COMPONENT_BYTES_MAX, Limits, STACK_BYTES};
 use crate::store::Caps;
 use crate::url_path::{PublicUrl, or_empty};
+use hookloom_model::portal::PortalOrigin;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +82,15 @@ pub struct Config {
     pub smtp_password_file: PathBuf,
     /// Sender of e-mails, such as `alerts@example.com`.
     pub mail_from: String,
+    /// Name of the platform in the portal of its customers. Empty: Hookloom.
+    pub portal_name: String,
+    /// Accent colour of the portal, such as `#0b6470`. Empty: that of the pages.
+    #[serde(with = "colour_or_empty")]
+    pub portal_colour: Option<Colour>,
+    /// File with the logo of the portal, PNG or SVG, at most 64 KiB. Empty: none.
+    pub portal_logo_file: PathBuf,
+    /// Origins of the platform's pages, such as `https://app.example.com`: they may show the portal in a frame, and it may lead back to them.
+    pub portal_origins: Vec<PortalOrigin>,
     /// OTLP/HTTP endpoint of a trace collector, such as `http://127.0.0.1:4318`. Empty: no traces.
     pub otlp_endpoint: String,
     /// Maximum number of open connections.
@@ -176,6 +187,10 @@ impl Default for Config {
             smtp_url: String::new(),
             smtp_password_file: PathBuf::new(),
             mail_from: String::new(),
+            portal_name: String::new(),
+            portal_colour: None,
+            portal_logo_file: PathBuf::new(),
+            portal_origins: Vec::new(),
             otlp_endpoint: String::new(),
             connections_max: 1_024,
             head_timeout_s: 10,

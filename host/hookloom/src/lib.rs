@@ -57,6 +57,6 @@ pub use hookloom_telemetry as telemetry;
 
 // Pure rules and data.
 pub use hookloom_model::{
-    access, address, chain, clock, delivery, describe, diff, event, event_type, figures, filter, headers, ids,
+    accent, access, address, chain, clock, delivery, describe, diff, event, event_type, figures, filter, headers, ids,
     inspector, limits, manifest, pauses, plural, retry, secret, settle, signature, subscription, url_path,
 };

@@ -11,8 +11,10 @@
 //! # Reading order
 //!
 //! [`ids`]; [`event`] with [`event_type`]; [`subscription`] with [`filter`], [`settle`], [`secret`], [`chain`], [`limits`] and [`address`]; [`delivery`] with
-//! [`retry`]; the contents of a request, [`signature`] and [`headers`]; and [`alerts`].
+//! [`retry`]; the contents of a request, [`signature`] and [`headers`]; and [`alerts`]. [`access`] and [`portal`]
+//! say who may do what, and [`accent`] the colours of a portal.
 
+pub mod accent;
 pub mod access;
 pub mod address;
 pub mod alerts;
@@ -32,6 +34,7 @@ pub mod limits;
 pub mod manifest;
 pub mod pauses;
 pub mod plural;
+pub mod portal;
 pub mod retry;
 pub mod reuse;
 pub mod secret;

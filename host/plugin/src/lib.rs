@@ -85,7 +85,6 @@ pub use judgement::{Judged, Judgement, Outgoing, PluginFault, PluginInput, Shown
 pub use machine::{MachineError, current_program, no_executable_memory, require_address_space};
 pub use manifests::with_manifest;
 pub use report::{Probe, Report};
-pub use rollouts::TAKEN_BACK;
 pub use sample::Sample;
 pub use version::{About, Origin};
 

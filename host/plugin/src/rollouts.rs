@@ -23,9 +23,6 @@ use std::time::Duration;
 /// Maximum number of waiting calls of shadows. Events beyond it are counted as skipped.
 pub(super) const SHADOWS_WAITING_MAX: usize = 256;
 
-/// Beginning of the reason for the end of a canary that did worse than the active version.
-pub const TAKEN_BACK: &str = "taken back: ";
-
 impl Plugins {
     /// Returns the rollout of a plugin, if one is under way.
     pub(super) fn rollout(&self, tenant: &TenantId, name: &str) -> Option<Arc<Rollout>> {

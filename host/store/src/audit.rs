@@ -17,8 +17,9 @@ use hookloom_model::alerts::AlertSettings;
 use hookloom_model::delivery::DeliveryId;
 use hookloom_model::ids::BinId;
 use hookloom_model::inspector::{Bin, BinSettings};
+use hookloom_model::portal::{EndedPortal, PortalLink};
 use hookloom_model::subscription::{Subscription, SubscriptionId, SubscriptionState, Tenant};
-use states::{KeyAudit, SubscriptionAudit, TenantAudit, TokenAudit};
+use states::{KeyAudit, PortalEndAudit, PortalLinkAudit, SubscriptionAudit, TenantAudit, TokenAudit};
 use std::net::IpAddr;
 use uuid::Uuid;
 
@@ -109,6 +110,11 @@ pub(crate) enum AuditAction<'a> {
         name: &'a str,
         sha256: &'a str,
     },
+    /// End of all links and sessions of the portal.
+    PortalEnd(EndedPortal),
+    PortalLinkCreate(&'a PortalLink),
+    /// With the address that the session was opened from.
+    PortalSessionOpen(IpAddr),
     RejectedRequestDelete(Uuid),
     RejectedRequestResubmit(Uuid),
     ShardMove {
@@ -175,6 +181,9 @@ impl AuditAction<'_> {
             AuditAction::PluginDeleteVersion { .. } => "plugin.delete-version",
             AuditAction::PluginEndRollout(_) => "plugin.end-rollout",
             AuditAction::PluginUpload { .. } => "plugin.upload",
+            AuditAction::PortalEnd(_) => "portal.end",
+            AuditAction::PortalLinkCreate(_) => "portal-link.create",
+            AuditAction::PortalSessionOpen(_) => "portal-session.open",
             AuditAction::RejectedRequestDelete(_) => "rejected-request.delete",
             AuditAction::RejectedRequestResubmit(_) => "rejected-request.resubmit",
             AuditAction::SessionSignIn(_) => "session.sign-in",
@@ -223,7 +232,9 @@ impl AuditAction<'_> {
             | AuditAction::PluginDeleteVersion { name, .. }
             | AuditAction::PluginEndRollout(name)
             | AuditAction::PluginUpload { name, .. } => (*name).to_owned(),
-            AuditAction::SessionSignIn(address) => address.to_string(),
+            AuditAction::PortalEnd(_) => "portal".to_owned(),
+            AuditAction::PortalLinkCreate(link) => link.shown(),
+            AuditAction::PortalSessionOpen(address) | AuditAction::SessionSignIn(address) => address.to_string(),
             AuditAction::ShardMove { shard, to: Some(host) } => format!("{shard} to host {host}"),
             AuditAction::ShardMove { shard, to: None } => format!("{shard} to any host"),
             AuditAction::SubscriptionCreate(subscription)
@@ -260,6 +271,8 @@ impl AuditAction<'_> {
             AuditAction::PluginBeginRollout { rollout, .. } => [None, Some(AuditState::Rollout(rollout))],
             AuditAction::PluginDelete { versions, .. } => [Some(AuditState::Plugin { versions }), None],
             AuditAction::PluginDeleteVersion { sha256, .. } => [Some(AuditState::Sha256(sha256)), None],
+            AuditAction::PortalEnd(ended) => [Some(PortalEndAudit::of(*ended).into()), None],
+            AuditAction::PortalLinkCreate(link) => [None, Some(PortalLinkAudit::of(link).into())],
             AuditAction::SubscriptionCreate(after) => [None, Some(SubscriptionAudit::of(after).into())],
             AuditAction::SubscriptionDelete(before) => [Some(SubscriptionAudit::of(before).into()), None],
             AuditAction::SubscriptionUpdate { before, after } => {
@@ -286,6 +299,7 @@ impl AuditAction<'_> {
             | AuditAction::IntakeTokenRevoke(_)
             | AuditAction::KeyRevoke(_)
             | AuditAction::PluginEndRollout(_)
+            | AuditAction::PortalSessionOpen(_)
             | AuditAction::RejectedRequestDelete(_)
             | AuditAction::RejectedRequestResubmit(_)
             | AuditAction::SessionSignIn(_)

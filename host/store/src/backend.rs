@@ -27,6 +27,7 @@ pub mod machine;
 pub mod milestones;
 pub mod operator_actions;
 pub mod plugins;
+pub mod portal;
 pub mod rollouts;
 pub mod subscriptions;
 pub mod tenant_plugins;
@@ -46,6 +47,7 @@ use machine::MachineBackend;
 use milestones::MilestoneBackend;
 use operator_actions::OperatorBackend;
 use plugins::{PluginBackend, PluginDeletionBackend};
+use portal::PortalBackend;
 use rollouts::{QuarantineBackend, RolloutBackend};
 use std::any::Any;
 use subscriptions::{EndingBackend, StateBackend, SubscriptionBackend};
@@ -87,6 +89,7 @@ backend! {
     OutcomeBackend,
     PluginBackend,
     PluginDeletionBackend,
+    PortalBackend,
     QuarantineBackend,
     RejectedBackend,
     RetentionBackend,

@@ -75,6 +75,7 @@ mod order;
 mod outcomes;
 mod paging;
 mod plugins;
+mod portal;
 mod replay;
 mod restart;
 mod retention;

@@ -49,7 +49,7 @@ const fn owned_by(tenant: &'static str, counted: CountedTable) -> CountedTable {
 const OF_KEY: &str = "(SELECT k.tenant FROM keys k WHERE k.id = @.key)";
 
 /// Tables that count.
-pub(crate) const COUNTED: [CountedTable; 20] = [
+pub(crate) const COUNTED: [CountedTable; 21] = [
     counted("events", UsageKind::Events, EVENT_BYTES, &["name", "entity_id", "payload"]),
     counted("deliveries", UsageKind::Deliveries, DELIVERY_BYTES, &["order_key", "reason"]),
     counted("attempts", UsageKind::Attempts, ATTEMPT_BYTES, &["detail"]),
@@ -73,6 +73,7 @@ pub(crate) const COUNTED: [CountedTable; 20] = [
     counted("intake_tokens", UsageKind::Access, 256, &["hint", "label"]),
     owned_by(OF_KEY, counted("sessions", UsageKind::Access, 256, &[])),
     owned_by(OF_KEY, counted("sign_in_links", UsageKind::Access, 160, &[])),
+    counted("portal_sessions", UsageKind::Access, 320, &["return_url"]),
     counted("figures", UsageKind::Statistics, 96, &["plugin", "figures"]),
     counted("incidents", UsageKind::Statistics, 160, &["subject", "record"]),
     counted("alert_emails", UsageKind::Statistics, 96, &["record"]),

@@ -56,6 +56,7 @@ mod order_key;
 mod ownership;
 mod pending_counts;
 mod plugins;
+mod portal;
 #[cfg(any(test, feature = "postgres"))]
 pub mod postgres;
 mod reads;
@@ -115,6 +116,7 @@ pub use folder_lock::FolderLock;
 pub use lanes::{ClaimedPage, Unfinished};
 pub use limits::StoreLimits;
 pub use live_updates::LiveUpdate;
+pub use portal::PortalTerms;
 #[cfg(any(test, feature = "postgres"))]
 pub use postgres::{Migrated, MigrationStep, SchemaState, migrate_postgres, schema_of_postgres};
 pub use sqlite::{

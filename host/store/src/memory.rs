@@ -26,6 +26,7 @@ mod machine;
 mod milestones;
 mod operator_actions;
 mod plugins;
+mod portal;
 mod settling;
 mod share;
 mod sorted_table;

@@ -53,6 +53,7 @@ mod operator_actions;
 mod outcomes;
 mod plugin_deletion;
 mod plugins;
+mod portal;
 mod previous_events;
 mod pruning;
 mod quarantine;

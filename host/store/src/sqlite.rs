@@ -47,6 +47,7 @@ mod outcomes;
 mod outcomes_beside_damage;
 mod partial_read;
 mod plugins;
+mod portal;
 mod pruning;
 mod pruning_beside_damage;
 mod quarantine;

@@ -19,6 +19,7 @@ mod names;
 mod operation;
 mod operators;
 mod plugins;
+mod portal;
 mod side;
 mod subscriptions;
 mod survey;

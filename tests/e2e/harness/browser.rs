@@ -139,6 +139,56 @@ impl Browser {
         self.client.goto(&format!("{}{path}", self.url)).await.unwrap();
     }
 
+    /// Opens a page at any URL.
+    pub(crate) async fn visit(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    /// Enters a frame of the page, when it shows an element. What follows is done in the frame.
+    pub(crate) async fn enter_frame(&self, frame: &str, css: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            self.leave_frame().await;
+            self.wait(frame).await.enter_frame().await.unwrap();
+            // A frame that goes to another page meanwhile has no element.
+            if self.client.find(Locator::Css(css)).await.is_ok() {
+                return;
+            }
+            if tokio::time::Instant::now() > deadline {
+                let text = self.script("return document.URL + ' ' + document.body.innerText").await;
+                panic!("{css} did not come in the frame: {text}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Goes back from a frame to the page around it.
+    pub(crate) async fn leave_frame(&self) {
+        self.client.enter_parent_frame().await.unwrap();
+    }
+
+    /// Waits until a frame of the page shows that its page was refused.
+    pub(crate) async fn wait_for_frame_fault(&self, frame: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            self.leave_frame().await;
+            self.wait(frame).await.enter_frame().await.unwrap();
+            let url = self.client.execute("return document.URL", Vec::new()).await;
+            if url.as_ref().is_ok_and(|url| url.as_str().is_some_and(|url| url.starts_with("chrome-error:"))) {
+                self.leave_frame().await;
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the frame shows {url:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the browser is at a URL.
+    pub(crate) async fn until_at_url(&self, url: &str) {
+        let wanted = url.parse().unwrap();
+        self.client.wait().at_most(PATIENCE).for_url(&wanted).await.unwrap();
+    }
+
     /// Returns the path of the current page, without the host.
     pub(crate) async fn path(&self) -> String {
         self.client.current_url().await.unwrap().path().to_owned()

@@ -13,6 +13,15 @@ const SESSION: &str = "hookloom_session";
 /// Name of the cookie with a message for the next page.
 const FLASH: &str = "hookloom_flash";
 
+/// Name of the cookie of a session of the portal.
+const PORTAL_SESSION: &str = "hookloom_portal";
+
+/// Name of the cookie with a message for the next page of the portal.
+const PORTAL_FLASH: &str = "hookloom_portal_flash";
+
+/// Path of the portal.
+const PORTAL_PATH: &str = "/portal";
+
 /// Time in which the next page must come to show a message.
 const FLASH_LASTS: Duration = Duration::seconds(30);
 
@@ -23,9 +32,23 @@ pub(super) fn session(headers: &HeaderMap) -> Option<&str> {
 
 /// Returns the message from the cookies of a request.
 pub(super) fn flash(headers: &HeaderMap) -> Option<String> {
-    let text = find(headers, FLASH)?.value_raw()?;
+    message(headers, FLASH)
+}
+
+fn message(headers: &HeaderMap, name: &str) -> Option<String> {
+    let text = find(headers, name)?.value_raw()?;
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
     (!decoded.is_empty()).then(|| decoded.into_owned())
+}
+
+/// Returns the secret of a session of the portal from the cookies of a request.
+pub(super) fn portal_session(headers: &HeaderMap) -> Option<&str> {
+    find(headers, PORTAL_SESSION).and_then(|cookie| cookie.value_raw())
+}
+
+/// Returns the message for a page of the portal from the cookies of a request.
+pub(super) fn portal_flash(headers: &HeaderMap) -> Option<String> {
+    message(headers, PORTAL_FLASH)
 }
 
 fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cookie<'h>> {
@@ -37,6 +60,30 @@ fn find<'h>(headers: &'h HeaderMap, name: &str) -> Option<Cookie<'h>> {
 pub(super) fn set_session(headers: &mut HeaderMap, secret: &str, lasts: std::time::Duration, secure: bool) {
     let lasts = Duration::try_from(lasts).unwrap_or(Duration::MAX);
     add(headers, &own(SESSION, secret, lasts).secure(secure).build());
+}
+
+/// Adds the cookie of a session of the portal to an answer, which [`put_in_portal`] completes.
+pub(super) fn set_portal_session(headers: &mut HeaderMap, secret: &str, lasts: std::time::Duration) {
+    let lasts = Duration::try_from(lasts).unwrap_or(Duration::MAX);
+    add(headers, &own(PORTAL_SESSION, secret, lasts).build());
+}
+
+/// Makes the cookies of an answer those of the portal: only its paths get them.
+///
+/// In a frame of another site, browsers send a cookie only with `SameSite=None`, which needs TLS. `Partitioned` binds it to the site
+/// around the frame, so that no other site has it.
+pub(super) fn put_in_portal(headers: &mut HeaderMap, is_framed: bool, secure: bool) {
+    change(headers, |cookie| {
+        if cookie.name() == FLASH {
+            cookie.set_name(PORTAL_FLASH);
+        }
+        cookie.set_path(PORTAL_PATH);
+        cookie.set_secure(secure);
+        if is_framed && secure {
+            cookie.set_same_site(SameSite::None);
+            cookie.set_partitioned(true);
+        }
+    });
 }
 
 /// Adds a message for the next page to an answer, unless it is empty.
@@ -63,15 +110,24 @@ fn add(headers: &mut HeaderMap, cookie: &Cookie<'_>) {
 
 /// Puts the cookies of an answer below a path.
 pub(super) fn rebase(headers: &mut HeaderMap, prefix: &str) {
+    change(headers, |cookie| {
+        if let Some(path) = cookie.path().map(|path| format!("{prefix}{path}")) {
+            cookie.set_path(path);
+        }
+    });
+}
+
+/// Changes the cookies of an answer.
+fn change(headers: &mut HeaderMap, change: impl Fn(&mut Cookie<'_>)) {
     let cookies: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().cloned().collect();
     headers.remove(header::SET_COOKIE);
     for value in cookies {
-        let below = value.to_str().ok().and_then(|text| Cookie::parse(text).ok()).and_then(|mut cookie| {
-            let path = format!("{prefix}{}", cookie.path()?);
-            cookie.set_path(path);
-            HeaderValue::try_from(cookie.to_string()).ok()
-        });
-        headers.append(header::SET_COOKIE, below.unwrap_or(value));
+        let changed =
+            value.to_str().ok().and_then(|text| Cookie::parse(text.to_owned()).ok()).and_then(|mut cookie| {
+                change(&mut cookie);
+                HeaderValue::try_from(cookie.to_string()).ok()
+            });
+        headers.append(header::SET_COOKIE, changed.unwrap_or(value));
     }
 }
 
@@ -102,6 +158,27 @@ mod tests {
         rebase(&mut headers, "/p");
         let expected: Vec<String> = expected.iter().map(|line| line.replace("Path=/", "Path=/p/")).collect();
         assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn cookies_of_the_portal_are_for_its_paths_and_for_frames_by_tls() {
+        #[track_caller]
+        fn check(is_framed: bool, secure: bool, expected: &str) {
+            let mut headers = HeaderMap::new();
+            set_portal_session(&mut headers, "a1", std::time::Duration::from_secs(60));
+            set_flash(&mut headers, "saved; \"ü\"");
+            put_in_portal(&mut headers, is_framed, secure);
+            let session = format!("hookloom_portal=a1; HttpOnly; SameSite={expected}; Path=/portal; Max-Age=60");
+            let flash = session.replace("=a1;", "_flash=saved%3B%20%22%C3%BC%22;").replace("=60", "=30");
+            assert_eq!(lines(&headers), [session, flash]);
+            rebase(&mut headers, "/p");
+            assert!(lines(&headers).iter().all(|line| line.contains("; Path=/p/portal;")));
+            assert_eq!(lines(&headers)[0].contains("Partitioned"), expected.contains("Partitioned"));
+        }
+        check(false, false, "Lax");
+        check(true, false, "Lax");
+        check(false, true, "Lax; Secure");
+        check(true, true, "None; Partitioned; Secure");
     }
 
     #[test]

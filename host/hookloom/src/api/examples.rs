@@ -57,6 +57,7 @@ pub(super) fn body(operation: &str) -> Option<Value> {
             json!({"description": "Data warehouse, EU", "headers": {"x-team": null}, "concurrency": 8})
         }
         "try_filter" => json!({"modules": ["Deal"], "filter": {"fields": {"probability": {"$gte": 75}}}}),
+        "create_portal_link" => json!({"expires_in_s": 600, "session_s": 3_600, "read_only": true}),
         "pause_subscription" => json!({"reason": "maintenance of the receiver"}),
         "redrive_subscription" => json!({"states": ["dead"], "from_ms": AT_MS, "preview": true}),
         "replay_to_subscription" => json!({"from_ms": AT_MS, "to_ms": AT_MS + 3_600_000, "preview": true}),

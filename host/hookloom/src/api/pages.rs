@@ -41,6 +41,11 @@ mod overview;
 mod plugin_library;
 mod plugins;
 mod plugins_view;
+mod portal;
+mod portal_brand;
+mod portal_links;
+mod portal_sign_in;
+mod portal_visitor;
 mod prose;
 mod rejected;
 mod rollout_view;
@@ -75,6 +80,8 @@ use std::sync::Arc;
 
 use frame::Frame;
 pub use notes::Notes;
+pub(super) use portal::routes as portal_routes;
+pub use portal_brand::{PortalBrand, PortalBrandError};
 
 /// Returns the routes of the pages and their assets.
 pub(super) fn routes() -> Router<Arc<ApiState>> {
@@ -126,6 +133,7 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/t/{t}/changes", get(change_log::page))
         .route("/t/{t}/access", get(access::page))
         .route("/t/{t}/access/{action}", post(access::act))
+        .route("/t/{t}/portal/{action}", post(portal_links::act))
         .route("/assets/{name}", get(assets::asset))
 }
 
@@ -274,11 +282,14 @@ impl IntoResponse for PageError {
                 let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let frame = frame.map_or_else(Frame::nobodys, |frame| *frame);
                 let back = UrlPath::pages_of(&frame.tenant).to_string();
+                let shown = Arc::new(Problem::clone(&problem));
                 let Problem { title, detail, remedy, .. } = *problem;
                 match HtmlPage::of(&ProblemPage { frame, title, detail, remedy, back }) {
                     Ok(page) => {
                         let mut response = page.with(status).into_response();
                         add_retry_after(status, response.headers_mut());
+                        // The portal shows it in its own frame.
+                        response.extensions_mut().insert(shown);
                         response
                     }
                     Err(problem) => problem.into_response(),

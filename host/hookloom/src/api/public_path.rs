@@ -68,6 +68,29 @@ fn rebase_headers(headers: &mut HeaderMap, prefix: &str) {
 /// Attributes of pages with local paths.
 const ATTRIBUTES: [&str; 6] = ["href", "src", "action", "formaction", "data-live", "data-upload"];
 
+/// Characters behind the beginning of a path.
+const BEHIND: [char; 4] = ['"', '/', '?', '#'];
+
+/// Puts the links of a page that lead below a path below another one.
+pub(super) fn moved_links(page: &str, from: &str, to: &str) -> String {
+    let mut moved = page.to_owned();
+    for name in ATTRIBUTES {
+        for behind in BEHIND {
+            let link = format!(" {name}=\"{from}{behind}");
+            if moved.contains(&link) {
+                moved = moved.replace(&link, &format!(" {name}=\"{to}{behind}"));
+            }
+        }
+    }
+    moved
+}
+
+/// Puts a path that leads below another one below a third. None: it leads elsewhere.
+pub(super) fn moved(path: &str, from: &str, to: &str) -> Option<String> {
+    let rest = path.strip_prefix(from)?;
+    (rest.is_empty() || rest.starts_with(BEHIND)).then(|| format!("{to}{rest}"))
+}
+
 fn rebased(page: &str, prefix: &str) -> String {
     ATTRIBUTES
         .iter()
@@ -95,6 +118,22 @@ mod tests {
         check("/hooklooms/x", "/hookloom", "/hooklooms/x");
         check("/t/default", "/hookloom", "/t/default");
         check("/t/default", "", "/t/default");
+    }
+
+    #[test]
+    fn links_below_a_path_are_moved() {
+        let page =
+            r#"<a href="/t/a"> <a href="/t/a/x?y=/t/a"> <a href="/t/ab"> <form action="/t/a?z"> &#34; href=&#34;/t/a"#;
+        assert_eq!(
+            moved_links(page, "/t/a", "/portal"),
+            r#"<a href="/portal"> <a href="/portal/x?y=/t/a"> <a href="/t/ab"> <form action="/portal?z"> &#34; href=&#34;/t/a"#
+        );
+        assert_eq!(moved("/t/a/x?note=1", "/t/a", "/portal").as_deref(), Some("/portal/x?note=1"));
+        assert_eq!(moved("/t/a", "/t/a", "/portal").as_deref(), Some("/portal"));
+        assert_eq!(
+            (moved("/t/ab", "/t/a", "/portal"), moved("https://e.example/t/a", "/t/a", "/portal")),
+            (None, None)
+        );
     }
 
     #[test]

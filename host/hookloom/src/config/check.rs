@@ -5,7 +5,7 @@ use crate::limits::Limits;
 use url::Url;
 
 /// First segments of the host's paths. A path prefix must not begin with one of them.
-const HOST_SEGMENTS: [&str; 15] = [
+const HOST_SEGMENTS: [&str; 16] = [
     "v1",
     "in",
     "bins",
@@ -14,6 +14,7 @@ const HOST_SEGMENTS: [&str; 15] = [
     "tenants",
     "fleet",
     "docs",
+    "portal",
     "go",
     "sign-in",
     "sign-out",
@@ -22,6 +23,12 @@ const HOST_SEGMENTS: [&str; 15] = [
     "metrics",
     "openapi.json",
 ];
+
+/// Maximum length of the name in the portal, in characters.
+const PORTAL_NAME_MAX: usize = 60;
+
+/// Maximum number of origins that may show the portal. They are in a header of each of its pages.
+const PORTAL_ORIGINS_MAX: usize = 50;
 
 fn public_url_fault(config: &Config) -> Option<String> {
     let url = config.public_url.as_ref()?;
@@ -45,6 +52,18 @@ fn mail_faults(config: &Config) -> Vec<String> {
     faults
 }
 
+/// Returns the faults of the settings of the portal.
+fn portal_faults(config: &Config) -> Vec<String> {
+    let mut faults = Vec::new();
+    if config.portal_name.chars().count() > PORTAL_NAME_MAX || config.portal_name.chars().any(char::is_control) {
+        faults.push(format!("portal_name has at most {PORTAL_NAME_MAX} characters, in one line"));
+    }
+    if config.portal_origins.len() > PORTAL_ORIGINS_MAX {
+        faults.push(format!("portal_origins names at most {PORTAL_ORIGINS_MAX} origins"));
+    }
+    faults
+}
+
 /// Checks the rules between settings.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let mut faults = Vec::new();
@@ -56,6 +75,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     faults.extend(public_url_fault(config));
     faults.extend(mail_faults(config));
+    faults.extend(portal_faults(config));
     if let Err(fault) = Limits::HOST_MAX.lowered(&config.plugin_limits_max) {
         faults.push(format!("plugin_limits_max: {fault}"));
     }

@@ -18,6 +18,7 @@ use hookloom_model::event_type::EventTypes;
 use hookloom_model::filter::Filter;
 use hookloom_model::inspector::BinSettings;
 use hookloom_model::limits::Limits;
+use hookloom_model::portal::{EndedPortal, PortalLink};
 use hookloom_model::retry::RetryPolicy;
 use hookloom_model::settle::Settle;
 use hookloom_model::signature::SigningKey;
@@ -37,6 +38,8 @@ pub(crate) enum AuditState<'a> {
     Contents(&'a TenantContents),
     Key(KeyAudit<'a>),
     Plugin { versions: &'a [String] },
+    PortalEnd(PortalEndAudit),
+    PortalLink(PortalLinkAudit<'a>),
     Rollout(&'a RolloutAudit<'a>),
     Selection(&'a SelectionAudit),
     Sha256(&'a str),
@@ -88,6 +91,55 @@ impl<'a> TokenAudit<'a> {
 impl<'a> From<TokenAudit<'a>> for AuditState<'a> {
     fn from(token: TokenAudit<'a>) -> Self {
         AuditState::Token(token)
+    }
+}
+
+/// Link to the portal, without its token.
+#[derive(Serialize)]
+pub(crate) struct PortalLinkAudit<'a> {
+    id: Uuid,
+    expires_at_ms: i64,
+    session_s: u32,
+    read_only: bool,
+    return_url: Option<&'a str>,
+}
+
+impl<'a> PortalLinkAudit<'a> {
+    pub(super) fn of(link: &'a PortalLink) -> Self {
+        let PortalLink { id, tenant: _, session_s, is_read_only, return_url, created_at_ms: _, expires_at_ms } = link;
+        PortalLinkAudit {
+            id: *id,
+            expires_at_ms: *expires_at_ms,
+            session_s: *session_s,
+            read_only: *is_read_only,
+            return_url: return_url.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<PortalLinkAudit<'a>> for AuditState<'a> {
+    fn from(link: PortalLinkAudit<'a>) -> Self {
+        AuditState::PortalLink(link)
+    }
+}
+
+/// Links and sessions of the portal that were ended.
+#[derive(Serialize)]
+pub(crate) struct PortalEndAudit {
+    links: u64,
+    sessions: u64,
+}
+
+impl PortalEndAudit {
+    pub(super) fn of(ended: EndedPortal) -> Self {
+        let EndedPortal { links, sessions } = ended;
+        PortalEndAudit { links, sessions }
+    }
+}
+
+impl From<PortalEndAudit> for AuditState<'_> {
+    fn from(ended: PortalEndAudit) -> Self {
+        AuditState::PortalEnd(ended)
     }
 }
 

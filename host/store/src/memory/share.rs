@@ -17,6 +17,9 @@ use hookloom_model::subscription::TenantId;
 use serde_json::Value;
 use uuid::Uuid;
 
+/// Fixed size of a link or session of the portal, in bytes.
+const PORTAL_SESSION_BYTES: usize = 320;
+
 /// Number of entries of all logs up to which no log is too large, because the size of an entry is bounded.
 const FEW_CHANGES: usize = 256;
 
@@ -240,7 +243,9 @@ fn access_bytes(tables: &MemoryTables, tenant: &TenantId) -> usize {
     let tokens = tokens.map(|row| 256 + row.token.hint.len() + row.token.label.len());
     let sessions = tables.sessions.values().filter(|row| is_of_tenant(&row.session.key)).count();
     let links = tables.links.values().filter(|row| is_of_tenant(&row.key)).count();
-    keys.sum::<usize>() + tokens.sum::<usize>() + 256 * sessions + 160 * links
+    let portal = tables.portal.values().filter(|row| row.tenant() == tenant);
+    let portal = portal.map(|row| PORTAL_SESSION_BYTES + text_bytes(row.return_url()));
+    keys.sum::<usize>() + tokens.sum::<usize>() + 256 * sessions + 160 * links + portal.sum::<usize>()
 }
 
 fn change_bytes(change: &Change) -> usize {

@@ -20,6 +20,7 @@ use hookloom_model::event::{Event, EventId};
 use hookloom_model::figures::Figures;
 use hookloom_model::ids::{AlertEmailId, BinId, IncidentId};
 use hookloom_model::inspector::{Bin, BinRequest};
+use hookloom_model::portal::{PortalLink, PortalSession};
 use hookloom_model::settle::SettledEvents;
 use hookloom_model::subscription::{Subscription, SubscriptionId, Tenant, TenantId};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(super) struct MemoryTables {
     pub(super) tokens: SortedTable<Uuid, TokenRow>,
     pub(super) sessions: SortedTable<CredentialHash, SessionRow>,
     pub(super) links: SortedTable<CredentialHash, LinkRow>,
+    /// Links of the portal by the hash of their token, and its sessions by that of their cookie.
+    pub(super) portal: SortedTable<CredentialHash, PortalRow>,
     pub(super) events: SortedTable<(TenantId, EventId), StoredEvent>,
     pub(super) deliveries: SortedTable<(TenantId, DeliveryId), StoredDelivery>,
     /// By delivery and number.
@@ -120,6 +123,44 @@ pub(super) struct SessionRow {
 pub(super) struct LinkRow {
     pub(super) key: Uuid,
     pub(super) expires_at_ms: i64,
+}
+
+/// Link or session of the portal.
+#[derive(Clone)]
+pub(super) enum PortalRow {
+    Link(PortalLink),
+    Session(PortalSession),
+}
+
+impl PortalRow {
+    pub(super) fn tenant(&self) -> &TenantId {
+        match self {
+            PortalRow::Link(link) => &link.tenant,
+            PortalRow::Session(session) => &session.tenant,
+        }
+    }
+
+    /// Returns the time of the link, or of the beginning of the session, in milliseconds since the epoch.
+    pub(super) fn since_ms(&self) -> i64 {
+        match self {
+            PortalRow::Link(link) => link.created_at_ms,
+            PortalRow::Session(session) => session.began_at_ms,
+        }
+    }
+
+    pub(super) fn expires_at_ms(&self) -> i64 {
+        match self {
+            PortalRow::Link(link) => link.expires_at_ms,
+            PortalRow::Session(session) => session.expires_at_ms,
+        }
+    }
+
+    pub(super) fn return_url(&self) -> Option<&str> {
+        match self {
+            PortalRow::Link(link) => link.return_url.as_deref(),
+            PortalRow::Session(session) => session.return_url.as_deref(),
+        }
+    }
 }
 
 /// Row of an event.

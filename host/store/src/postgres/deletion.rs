@@ -52,7 +52,7 @@ const fn owned_by(owners: (&'static str, &'static str), rows: TenantRows) -> Ten
 }
 
 /// Rows of a tenant, besides the versions of its plugins. Rows that identify the tenant of other rows come after them.
-const ROWS: [TenantRows; 23] = [
+const ROWS: [TenantRows; 24] = [
     rows_of("attempts", "delivery, number", 128),
     part_of("state = 0", rows_of("deliveries", "id", 128)),
     part_of("state > 0", rows_of("deliveries", "id", 128)),
@@ -76,6 +76,7 @@ const ROWS: [TenantRows; 23] = [
     owned_by(("keys", "key"), rows_of("sign_in_links", "expires_at_ms", 128)),
     rows_of("keys", "tenant", 128),
     rows_of("intake_tokens", "id", 128),
+    rows_of("portal_sessions", "created_at_ms", 32),
 ];
 
 impl TenantRows {

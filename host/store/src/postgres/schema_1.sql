@@ -188,6 +188,21 @@ CREATE TABLE sign_in_links (
 CREATE INDEX sign_in_links_of_key ON sign_in_links (key, expires_at_ms);
 CREATE INDEX sign_in_links_by_end ON sign_in_links (expires_at_ms);
 
+-- Portal: links that sign a customer of a platform in once, and the sessions that began with them.
+CREATE TABLE portal_sessions (
+  hash          bytea PRIMARY KEY,                -- of the link's token, or of the session's cookie
+  tenant        text COLLATE "C" NOT NULL,
+  id            uuid NOT NULL,                    -- a session keeps that of its link
+  csrf          text,                             -- null: a link that was not used
+  session_s     int8 NOT NULL,
+  read_only     boolean NOT NULL,
+  return_url    text,
+  created_at_ms int8 NOT NULL,                    -- of the link, or the beginning of the session
+  expires_at_ms int8 NOT NULL
+);
+CREATE INDEX portal_sessions_of_tenant ON portal_sessions (tenant, created_at_ms);
+CREATE INDEX portal_sessions_by_end ON portal_sessions (expires_at_ms);
+
 CREATE TABLE subscriptions (
   tenant           text COLLATE "C" NOT NULL,
   id               uuid NOT NULL,

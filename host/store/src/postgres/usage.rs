@@ -25,13 +25,14 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Tables whose rows do not change in length.
-const CONSTANT: [&str; 8] = [
+const CONSTANT: [&str; 9] = [
     "events",
     "bin_requests",
     "rejected_requests",
     "idempotency_keys",
     "changes",
     "intake_tokens",
+    "portal_sessions",
     "sessions",
     "sign_in_links",
 ];

@@ -28,7 +28,7 @@ const STEP_ROWS: u64 = 512;
 const DISCARDED: usize = 64;
 
 /// Statements that delete some rows of a tenant (?1). Rows that identify the tenant of other rows come after them.
-const STATEMENTS: [&str; 22] = [
+const STATEMENTS: [&str; 23] = [
     "DELETE FROM attempts WHERE rowid IN (SELECT rowid FROM attempts WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM deliveries WHERE tenant = ?1 AND id IN (SELECT id FROM deliveries WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE tenant = ?1 LIMIT 8)",
@@ -48,6 +48,7 @@ const STATEMENTS: [&str; 22] = [
     "DELETE FROM sign_in_links WHERE hash IN (SELECT l.hash FROM keys k JOIN sign_in_links l ON l.key = k.id WHERE k.tenant = ?1 LIMIT 64)",
     "DELETE FROM keys WHERE id IN (SELECT id FROM keys WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM intake_tokens WHERE tenant = ?1 AND id IN (SELECT id FROM intake_tokens WHERE tenant = ?1 LIMIT 64)",
+    "DELETE FROM portal_sessions WHERE rowid IN (SELECT rowid FROM portal_sessions WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM plugins WHERE tenant = ?1 AND name IN (SELECT name FROM plugins WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM sweeps WHERE tenant = ?1 AND (plugin, subscription) IN (SELECT plugin, subscription FROM sweeps WHERE tenant = ?1 LIMIT 64)",
     "DELETE FROM fan_outs WHERE rowid IN (SELECT rowid FROM fan_outs WHERE tenant = ?1 LIMIT 16)",

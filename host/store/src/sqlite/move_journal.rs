@@ -37,7 +37,7 @@ pub(crate) const JOURNALED: [(&str, &[&str]); 10] = [
 ];
 
 /// Tables that are as large as the settings, or whose rows come and go. They are copied whole, so that entries have no key.
-const WHOLE: [&str; 17] = [
+const WHOLE: [&str; 18] = [
     "alert_emails",
     "bins",
     "fan_outs",
@@ -47,6 +47,7 @@ const WHOLE: [&str; 17] = [
     "ledgers",
     "plugin_files",
     "plugins",
+    "portal_sessions",
     "quarantine",
     "readiness",
     "rollouts",

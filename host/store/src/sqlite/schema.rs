@@ -9,7 +9,7 @@ use crate::order_key::OrderKey;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 
-const MIGRATIONS: [&str; 26] = [
+const MIGRATIONS: [&str; 27] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -36,6 +36,7 @@ const MIGRATIONS: [&str; 26] = [
     include_str!("schema_24.sql"),
     include_str!("schema_25.sql"),
     include_str!("schema_26.sql"),
+    include_str!("schema_27.sql"),
 ];
 
 /// Migrates a database to the newest schema.

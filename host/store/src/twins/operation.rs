@@ -89,6 +89,10 @@ pub(super) enum TwinWhat {
     SignOut,
     MakeLink,
     UseLink,
+    MakePortalLink,
+    OpenPortal,
+    LeavePortal,
+    EndPortal,
     Count,
     FlushFigures,
     FlushUsed,
@@ -188,7 +192,7 @@ const RECEIVING: [TwinWhat; 15] = [
     ForgetRejected,
 ];
 
-const SIGNING_IN: [TwinWhat; 15] = [
+const SIGNING_IN: [TwinWhat; 20] = [
     CreateKey,
     CreateKey,
     RevokeKey,
@@ -201,6 +205,11 @@ const SIGNING_IN: [TwinWhat; 15] = [
     SignOut,
     MakeLink,
     UseLink,
+    MakePortalLink,
+    OpenPortal,
+    OpenPortal,
+    LeavePortal,
+    EndPortal,
     Count,
     FlushFigures,
     FlushUsed,
@@ -244,8 +253,24 @@ const THEMES: [&[TwinWhat]; 6] = [
 ];
 
 /// Operations of the theme of credentials, statistics and time.
-const MEETING: [TwinWhat; 12] =
-    [CreateKey, RevokeKey, SignIn, SignOut, MakeLink, UseLink, UseLink, UseKey, FlushUsed, Count, FlushFigures, Pass];
+const MEETING: [TwinWhat; 16] = [
+    CreateKey,
+    RevokeKey,
+    SignIn,
+    SignOut,
+    MakeLink,
+    UseLink,
+    UseLink,
+    MakePortalLink,
+    OpenPortal,
+    OpenPortal,
+    EndPortal,
+    UseKey,
+    FlushUsed,
+    Count,
+    FlushFigures,
+    Pass,
+];
 
 /// Returns a strategy for the operations of a case, with a theme or without.
 pub(super) fn steps(most: usize) -> impl Strategy<Value = Vec<TwinStep>> {

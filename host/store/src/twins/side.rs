@@ -63,6 +63,8 @@ pub(super) struct TwinSide {
     pub(super) earlier: Vec<Arc<Subscription>>,
     pub(super) cookies: Vec<String>,
     pub(super) links: Vec<String>,
+    pub(super) portal_links: Vec<String>,
+    pub(super) portal_cookies: Vec<String>,
     /// True after the lease of this host ended: the machine was too busy to renew it.
     pub(super) lost_its_lease: bool,
 }
@@ -93,6 +95,8 @@ impl TwinSide {
             earlier: Vec::new(),
             cookies: Vec::new(),
             links: Vec::new(),
+            portal_links: Vec::new(),
+            portal_cookies: Vec::new(),
             lost_its_lease: false,
         };
         for (tenant, name) in TENANTS.iter().enumerate() {
@@ -152,6 +156,9 @@ impl TwinSide {
             return answer;
         }
         if let Some(answer) = self.sign_in(step).await {
+            return answer;
+        }
+        if let Some(answer) = self.visit(step).await {
             return answer;
         }
         self.look_after(step).await

@@ -40,6 +40,7 @@ impl TwinSide {
             ("tenants being deleted", told(deleting)),
             ("admin keys", format!("{:?}", store.catalog().keys(None))),
             ("sessions", self.sessions()),
+            ("portal sessions", self.portal_sessions().await),
             ("claims", format!("{:?}", shown(&self.held))),
             ("plugins", told(store.plugins().await.map(sorted))),
             ("active versions", told(store.active_versions().await.map(sorted))),

@@ -3,7 +3,7 @@
 use super::SHARE;
 use super::world::{What, World, actor, allow, contact};
 use crate::backend::alerts::{AlertTerms, IncidentRequest};
-use crate::{PluginVersion, RolloutId, RolloutKind, StoredRollout};
+use crate::{PluginVersion, PortalTerms, RolloutId, RolloutKind, StoredRollout};
 use bytes::Bytes;
 use hookloom_model::alerts::{AlertSettings, EmailAddress, Finding, IncidentKind, Judgement, Severity};
 use hookloom_model::clock::now_ms;
@@ -103,6 +103,25 @@ impl World {
             tenant,
         };
         allow(self.store.backend.write_incidents(request).await);
+    }
+
+    pub(super) async fn visit(&self, tenant: TenantId, pick: usize, size: usize) {
+        let terms = PortalTerms {
+            tenant: tenant.clone(),
+            expires_in_s: 600,
+            session_s: 3_600,
+            is_read_only: size > 50,
+            return_url: (size > 0).then(|| format!("https://app.example.com/{}", "r".repeat(size))),
+        };
+        let (_, token) = self.store.create_portal_link(actor(), terms).await.expect("a link");
+        match pick % 4 {
+            1 | 2 => {
+                let opened = self.store.open_portal_session(&token, [127, 0, 0, 1].into()).await.expect("an answer");
+                assert!(opened.is_some());
+            }
+            3 => drop(self.store.end_portal(actor(), tenant).await.expect("ended")),
+            _ => {}
+        }
     }
 
     pub(super) async fn change_records(&self, tenant: TenantId, what: What, pick: usize, size: usize) {

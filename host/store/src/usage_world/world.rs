@@ -74,13 +74,15 @@ pub(crate) enum What {
     MakeToken,
     SignIn,
     Link,
+    /// Link to the portal: unused, opened, or ended with all others.
+    Portal,
     Note,
     Figures,
     Alert,
     Prune,
 }
 
-const ALL: [What; 36] = [
+const ALL: [What; 37] = [
     What::Accept,
     What::AcceptOnce,
     What::Record,
@@ -113,6 +115,7 @@ const ALL: [What; 36] = [
     What::MakeToken,
     What::SignIn,
     What::Link,
+    What::Portal,
     What::Note,
     What::Figures,
     What::Alert,
@@ -224,6 +227,7 @@ impl World {
             | What::EndRollout
             | What::DeleteVersion
             | What::DeletePlugin => self.change_plugin(tenant, what, pick, size).await,
+            What::Portal => self.visit(tenant, pick, size).await,
             What::MakeKey
             | What::RevokeKey
             | What::MakeToken

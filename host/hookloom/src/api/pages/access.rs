@@ -75,11 +75,18 @@ pub(super) async fn page(
 }
 
 /// A text that is shown only once.
-struct Once {
+pub(super) struct Once {
     title: &'static str,
     text: String,
     /// True for an address that accepts events.
     is_address: bool,
+}
+
+impl Once {
+    /// Returns a text that is no address for events.
+    pub(super) fn text(title: &'static str, text: String) -> Self {
+        Once { title, text, is_address: false }
+    }
 }
 
 /// Refused form: the problem, and the submitted values.

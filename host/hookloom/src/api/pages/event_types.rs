@@ -95,7 +95,10 @@ pub(super) async fn list(
 }
 
 async fn list_with(user: &TenantUser, state: &ApiState, typed: TypedEventType) -> Result<HtmlPage, PageError> {
-    let types = state.operations.list_event_types(&user.access::<ToRead>(state)?).await?;
+    let mut types = state.operations.list_event_types(&user.access::<ToRead>(state)?).await?;
+    if user.user.is_customer() {
+        types.retain(|one| !one.module.is_hosts());
+    }
     let modules = [Module::Contact, Module::Deal].map(|module| (module.as_str(), module.as_str() == typed.module));
     let page = EventTypesPage {
         frame: Frame::new(user, state, "Event types"),

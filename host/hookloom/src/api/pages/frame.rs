@@ -2,6 +2,7 @@
 
 use super::samples;
 use super::user::{SignedIn, TenantUser};
+use crate::access::Scope;
 use crate::api::ApiState;
 use crate::subscription::TenantId;
 use crate::url_path::UrlPath;
@@ -24,6 +25,12 @@ const BUILD: [Place; 3] = [
     Place { segment: "event-types", label: "Event types", icon: "tag" },
     Place { segment: "bins", label: "Inspector", icon: "inbox" },
 ];
+/// Pages of the portal.
+const PORTAL: [Place; 3] = [
+    Place { segment: "webhooks", label: "Webhooks", icon: "webhook" },
+    Place { segment: "deliveries", label: "Deliveries", icon: "send" },
+    Place { segment: "event-types", label: "Event types", icon: "tag" },
+];
 const ACCESS: Place = Place { segment: "access", label: "Access", icon: "key-round" };
 const TENANTS: Place = Place { segment: "tenants", label: "Tenants", icon: "building-2" };
 const HOSTS: Place = Place { segment: "fleet", label: "Hosts", icon: "server" };
@@ -43,6 +50,17 @@ pub(super) struct Frame {
     pub(super) is_admin: bool,
     /// True if other hosts can share the database.
     pub(super) shares_store: bool,
+    /// True if the user may change things of the tenant. Otherwise no form is shown.
+    pub(super) may_change: bool,
+    /// Frame of the portal, for a customer.
+    pub(super) portal: Option<PortalFrame>,
+}
+
+/// Layout of the portal: the platform's name and logo, and its way back.
+pub(super) struct PortalFrame {
+    pub(super) name: String,
+    pub(super) has_logo: bool,
+    pub(super) return_url: Option<String>,
 }
 
 /// Group of the menu, with its heading.
@@ -78,6 +96,12 @@ impl Frame {
             here,
             is_admin: user.key.is_admin(),
             shares_store: state.operations.config.store.postgres().is_some(),
+            may_change: user.key.tenant.as_ref().is_none_or(|tenant| user.key.allows(tenant, Scope::Manage)),
+            portal: user.portal.as_ref().map(|portal| PortalFrame {
+                name: state.portal.name().to_owned(),
+                has_logo: state.portal.has_logo(),
+                return_url: portal.return_url.clone(),
+            }),
         }
     }
 
@@ -130,6 +154,17 @@ impl Frame {
         groups
     }
 
+    /// Returns the name of the product in the title of a page.
+    pub(super) fn product(&self) -> &str {
+        self.portal.as_ref().map_or("Hookloom", |portal| &portal.name)
+    }
+
+    /// Returns the menu of the portal.
+    pub(super) fn menu_of_portal(&self) -> Vec<MenuItem> {
+        let home = UrlPath::pages_of(&self.tenant);
+        PORTAL.iter().map(|place| self.entry(place, &home)).collect()
+    }
+
     fn entry(&self, place: &Place, under: &UrlPath) -> MenuItem {
         let path = if place.segment.is_empty() { under.clone() } else { under.clone().then(place.segment) };
         MenuItem { href: path.to_string(), label: place.label, icon: place.icon, here: place.label == self.here }
@@ -148,6 +183,8 @@ impl Frame {
             here: "",
             is_admin: false,
             shares_store: false,
+            may_change: true,
+            portal: None,
         }
     }
 }

@@ -58,6 +58,7 @@ pub(super) async fn watch(
         slot: exchange.become_stream(session)?,
         access_checks: tokio::time::interval(ACCESS_CHECK_INTERVAL),
         session,
+        portal_cookie: user.user.portal.is_some().then_some(user.user.cookie),
         tenant: user.tenant,
         state,
     };
@@ -76,6 +77,8 @@ struct Watcher {
     slot: OpenStream,
     access_checks: Interval,
     session: [u8; 32],
+    /// Cookie of a session of the portal.
+    portal_cookie: Option<String>,
     tenant: TenantId,
     state: Arc<ApiState>,
 }
@@ -96,7 +99,7 @@ impl Watcher {
                     Err(RecvError::Closed) => return None,
                 },
             };
-            if !self.may_see() {
+            if !self.may_see().await {
                 return None;
             }
             if is_update {
@@ -105,8 +108,16 @@ impl Watcher {
         }
     }
 
-    fn may_see(&self) -> bool {
-        let session = self.state.operations.store.catalog().session(&self.session);
-        session.is_some_and(|(_, key)| Access::<ToRead>::of(key, &self.tenant.0, &self.state.operations).is_ok())
+    async fn may_see(&self) -> bool {
+        let store = &self.state.operations.store;
+        let key = match &self.portal_cookie {
+            // A session that cannot be read now may be read at the next check.
+            Some(cookie) => match store.portal_session(cookie).await {
+                Ok(session) => session.map(|session| Arc::new(session.key())),
+                Err(_) => return true,
+            },
+            None => store.catalog().session(&self.session).map(|(_, key)| key),
+        };
+        key.is_some_and(|key| Access::<ToRead>::of(key, &self.tenant.0, &self.state.operations).is_ok())
     }
 }

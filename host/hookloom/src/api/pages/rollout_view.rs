@@ -2,8 +2,8 @@
 
 use super::comparison_view::DifferenceGroup;
 use super::{DisplayTime, duration, short};
-use crate::plugin::{ArmFigures, CanaryTestFigures, RolloutFigures, TAKEN_BACK};
-use crate::store::{ANOTHER_ACTIVATED, RolloutKind, StoredRollout, grouped};
+use crate::plugin::{ArmFigures, CanaryTestFigures, RolloutFigures};
+use crate::store::{ANOTHER_ACTIVATED, RolloutKind, StoredRollout, TAKEN_BACK, grouped};
 
 /// Rollout of a version.
 pub(super) struct RolloutView {

@@ -122,7 +122,7 @@ fn refused(state: &ApiState, address: IpAddr, form: &Form) -> Result<Response, P
 /// `Sec-Fetch-Site` is set by the browser and not changed by proxies; it exists if the pages are reached by TLS or on loopback.
 /// `Origin` is compared with the public address. If no public address is set, `Origin` decides only without `Sec-Fetch-Site`, and
 /// is compared with `Host`, which a proxy may have replaced.
-fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> bool {
+pub(super) fn is_from_elsewhere(headers: &HeaderMap, public_url: Option<&PublicUrl>) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let site = text("sec-fetch-site");
     if site.is_some_and(|site| site != "same-origin" && site != "none") {

@@ -3,6 +3,7 @@
 
 use super::PageError;
 use super::forms::Form;
+use super::portal_visitor::PortalVisitor;
 use crate::access::{ApiKey, Session, credential_hash};
 use crate::api::ApiState;
 use crate::api::cookies;
@@ -11,6 +12,7 @@ use crate::api::extract::PathParams;
 use crate::operations::{Access, Admin, Problem, RequiredScope, ToManage, ToRead};
 use crate::subscription::TenantId;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use hookloom_model::portal::PortalSession;
 use http::StatusCode;
 use http::request::Parts;
 use std::sync::Arc;
@@ -22,9 +24,32 @@ pub(super) struct SignedIn {
     pub(super) key: Arc<ApiKey>,
     pub(super) cookie: String,
     pub(super) flash: Option<String>,
+    /// Session of the portal, if the user is a customer who has one. None: a user of the console.
+    pub(super) portal: Option<Arc<PortalSession>>,
 }
 
 impl SignedIn {
+    /// Returns a visitor of the portal as a user.
+    pub(super) fn visiting(visitor: PortalVisitor, flash: Option<String>) -> Self {
+        let PortalVisitor { portal, session, key, cookie } = visitor;
+        SignedIn { session, key, cookie, flash, portal: Some(portal) }
+    }
+
+    /// Returns true if the user is a customer in the portal, who has only some of the pages.
+    pub(super) fn is_customer(&self) -> bool {
+        self.portal.is_some()
+    }
+
+    /// Checks that a form came from a page of this session.
+    pub(super) fn check_token(&self, form: &Form) -> Result<(), Problem> {
+        if bool::from(form.get("csrf").as_bytes().ct_eq(self.session.csrf.as_bytes())) {
+            return Ok(());
+        }
+        let detail = "this form did not come from a page of this host, or the session has changed";
+        Err(Problem::new(StatusCode::FORBIDDEN, "no-csrf-token", detail)
+            .remedy("go back, reload the page, and try again"))
+    }
+
     /// Returns the tenant of the first page. None: there is no tenant.
     pub(super) fn home(&self, state: &ApiState) -> Option<TenantId> {
         if self.key.tenant.is_some() {
@@ -48,12 +73,15 @@ impl FromRequestParts<Arc<ApiState>> for SignedIn {
 }
 
 fn signed_in(parts: &Parts, state: &ApiState) -> Result<SignedIn, PageError> {
+    if let Some(visitor) = parts.extensions.get::<PortalVisitor>() {
+        return Ok(SignedIn::visiting(visitor.clone(), cookies::portal_flash(&parts.headers)));
+    }
     let back = || parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
     let cookie = cookies::session(&parts.headers).ok_or_else(|| PageError::SignIn(back()))?.to_owned();
     let found = state.operations.store.catalog().session(&credential_hash(&cookie));
     let (session, key) = found.ok_or_else(|| PageError::SignIn(back()))?;
     state.operations.store.catalog().note_used(key.id);
-    Ok(SignedIn { session, key, cookie, flash: cookies::flash(&parts.headers) })
+    Ok(SignedIn { session, key, cookie, flash: cookies::flash(&parts.headers), portal: None })
 }
 
 /// Signed-in user who may see this tenant.
@@ -76,7 +104,8 @@ impl FromRequestParts<Arc<ApiState>> for TenantUser {
     async fn from_request_parts(parts: &mut Parts, state: &Arc<ApiState>) -> Result<Self, PageError> {
         let user = signed_in(parts, state)?;
         let path = PathParams::from_request_parts(parts, state).await?;
-        let access = Access::<ToRead>::of(user.key.clone(), path.get("t"), &state.operations)?;
+        let tenant = user.portal.as_ref().map_or(path.get("t"), |portal| &*portal.tenant.0);
+        let access = Access::<ToRead>::of(user.key.clone(), tenant, &state.operations)?;
         Exchange::of(parts)?.admit(Payer::Tenant(access.tenant.clone())).await?;
         Ok(TenantUser { user, tenant: access.tenant, path })
     }
@@ -139,15 +168,6 @@ impl FromRequest<Arc<ApiState>> for PostedBySession {
 
 async fn read(parts: &Parts, user: &SignedIn) -> Result<Form, PageError> {
     let form = Form::read(parts).await?;
-    if bool::from(form.get("csrf").as_bytes().ct_eq(user.session.csrf.as_bytes())) {
-        Ok(form)
-    } else {
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "no-csrf-token",
-            "this form did not come from a page of this host, or the session has changed",
-        )
-        .remedy("go back, reload the page, and try again")
-        .into())
-    }
+    user.check_token(&form)?;
+    Ok(form)
 }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod config_fields;
+mod customers;
 mod facts;
 mod filter_form;
 mod filter_rows;
@@ -54,6 +55,9 @@ const SAVED: &str = "Preferences saved successfully";
 /// Creates a webhook. Its secret is shown on the answer and not again.
 pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
+    if let Err(problem) = customers::add_library_plugins(&state, &user, &form).await {
+        return refused(&state, &user, &form, &problem, None).await;
+    }
     if let Some(page) = without_saving(&state, &user, &form, None).await? {
         return Ok(page.into_response());
     }
@@ -66,11 +70,24 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
             let shown = WebhookExtras { secret, tested, warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
-        Err(problem) => {
-            let again = WebhookForm::again(&state, &user, &form, Some(&problem), None).await?;
-            Ok(new::page_with(&user, &state, again).await?.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
-        }
+        Err(problem) => refused(&state, &user, &form, &problem, None).await,
     }
+}
+
+/// Shows the form again with its problem.
+async fn refused(
+    state: &Arc<ApiState>,
+    user: &TenantUser,
+    form: &Form,
+    problem: &Problem,
+    id: Option<Uuid>,
+) -> Result<Response, PageError> {
+    let again = WebhookForm::again(state, user, form, Some(problem), id).await?;
+    let page = match id {
+        None => new::page_with(user, state, again).await?,
+        Some(id) => one_with(user, state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?,
+    };
+    Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
 }
 
 /// Answers the buttons of the form that save nothing. None: the form is to be saved.
@@ -80,12 +97,14 @@ async fn without_saving(
     form: &Form,
     id: Option<Uuid>,
 ) -> Result<Option<HtmlPage>, PageError> {
+    // The portal has no bins.
+    let is_receive = form.has(RECEIVE) && !user.user.is_customer();
     let (page, is_refused) = if form.has(COUNT) && form.has(PART) {
         let (filter, problem) = FilterForm::counted(state, user, form, id).await?;
         (render(state, Some(&user.tenant), FilterPart { filter }).await?, problem.is_some())
-    } else if form.has(COUNT) || form.has(form::FIELDS) || form.has(RECEIVE) {
+    } else if form.has(COUNT) || form.has(form::FIELDS) || is_receive {
         let mut again = WebhookForm::again(state, user, form, None, id).await?;
-        if form.has(RECEIVE) {
+        if is_receive {
             again.notify_url = receiver_url(state, user).await?;
         }
         let is_refused = !again.problem.is_empty();
@@ -197,7 +216,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         counted: shown.counted,
         warnings: shown.warnings,
         actions: actions(subscription.state),
-        form,
+        form: form.shown_to(user),
         from: box_text(now.saturating_sub(jiff::Span::new().hours(1))),
         to: box_text(now),
         frame: Frame::new(user, state, "Webhooks"),
@@ -235,6 +254,9 @@ pub(super) async fn update(
 ) -> Result<Response, PageError> {
     let Posted { user, form } = posted;
     let access = user.access(&state)?;
+    if let Err(problem) = customers::add_library_plugins(&state, &user, &form).await {
+        return refused(&state, &user, &form, &problem, Some(id)).await;
+    }
     if let Some(page) = without_saving(&state, &user, &form, Some(id)).await? {
         return Ok(page.into_response());
     }
@@ -245,12 +267,7 @@ pub(super) async fn update(
             let shown = WebhookExtras { tested, warnings: body.warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
-        Err(problem) => {
-            let again = WebhookForm::again(&state, &user, &form, Some(&problem), Some(id)).await?;
-            let page =
-                one_with(&user, &state, id, WebhookExtras { form: Some(again), ..WebhookExtras::default() }).await?;
-            Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
-        }
+        Err(problem) => refused(&state, &user, &form, &problem, Some(id)).await,
     }
 }
 

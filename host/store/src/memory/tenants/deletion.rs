@@ -70,7 +70,8 @@ fn delete_deliveries(tables: &mut MemoryTables, tenant: &TenantId) {
     delete_where(&mut tables.sweeps, |(owner, ..), _| owner == tenant);
 }
 
-/// Deletes the keys of a tenant with their sessions and links, and its intake tokens.
+/// Deletes the keys of a tenant with their sessions and links, its intake tokens, and its links and
+/// sessions of the portal.
 fn delete_access(tables: &mut MemoryTables, tenant: &TenantId) {
     let keys = tables.keys.iter().filter(|(_, row)| row.key.tenant.as_ref() == Some(tenant));
     let keys: BTreeSet<Uuid> = keys.map(|(id, _)| *id).collect();
@@ -78,6 +79,7 @@ fn delete_access(tables: &mut MemoryTables, tenant: &TenantId) {
     delete_where(&mut tables.links, |_, row| keys.contains(&row.key));
     delete_where(&mut tables.keys, |id, _| keys.contains(id));
     delete_where(&mut tables.tokens, |_, row| row.token.tenant == *tenant);
+    delete_where(&mut tables.portal, |_, row| row.tenant() == tenant);
 }
 
 /// Deletes the plugins of a tenant. The last components from files stay recorded, so that a file does not bring a plugin back.

@@ -24,7 +24,7 @@ pub(super) struct Filled {
 }
 
 /// Operations that write rows of nearly every table.
-pub(super) const FILLING: [(What, usize, usize); 27] = [
+pub(super) const FILLING: [(What, usize, usize); 29] = [
     (What::Upload, 0, 0),
     (What::AddVersion, 2, 0),
     (What::Rollout, 2, 20),
@@ -48,6 +48,8 @@ pub(super) const FILLING: [(What, usize, usize); 27] = [
     (What::MakeToken, 2, 0),
     (What::SignIn, 0, 0),
     (What::Link, 0, 0),
+    (What::Portal, 0, 60),
+    (What::Portal, 1, 0),
     (What::Note, 1, 10),
     (What::Figures, 2, 900),
     (What::Alert, 2, 40),

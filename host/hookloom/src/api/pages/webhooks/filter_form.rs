@@ -43,6 +43,8 @@ pub(in crate::api::pages) struct FilterForm {
     /// Fault that kept the events from being counted.
     pub(in crate::api::pages) count_problem: Option<String>,
     pub(in crate::api::pages) matching: Option<Matching>,
+    /// True in the portal, which has no documentation of the host.
+    pub(in crate::api::pages) is_for_customer: bool,
 }
 
 /// Part of the form alone.
@@ -64,6 +66,7 @@ impl FilterForm {
             error: None,
             count_problem: None,
             matching: None,
+            is_for_customer: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl FilterForm {
             error: Some(error).filter(|error| !error.is_empty()),
             count_problem: None,
             matching: None,
+            is_for_customer: false,
         }
     }
 

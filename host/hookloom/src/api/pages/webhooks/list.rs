@@ -153,7 +153,7 @@ pub(in crate::api::pages) async fn page(
         count,
         matching: matching.len(),
         healths,
-        modules: module_choices(&params),
+        modules: module_choices(&params, user.user.is_customer()),
         first: (at - 1) * PAGE + 1,
         last: (at - 1) * PAGE + rows.len(),
         newer: (at > 1).then(|| params.page_link(at - 1)),
@@ -198,8 +198,9 @@ fn health_choices(all: &[Found], params: &WebhookListParams) -> Vec<Choice> {
     WebhookHealth::ALL.into_iter().map(choice).collect()
 }
 
-fn module_choices(params: &WebhookListParams) -> Vec<Choice> {
-    Module::ALL.iter().map(|one| (one.as_str(), one.as_str().to_owned(), one.as_str() == params.module)).collect()
+fn module_choices(params: &WebhookListParams, is_customer: bool) -> Vec<Choice> {
+    let offered = Module::ALL.iter().filter(|module| !(is_customer && module.is_hosts()));
+    offered.map(|one| (one.as_str(), one.as_str().to_owned(), one.as_str() == params.module)).collect()
 }
 
 fn row(state: &ApiState, one: &Found, day: Option<&DayFigures>, pending: &HashMap<SubscriptionId, u64>) -> WebhookRow {
