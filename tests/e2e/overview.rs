@@ -90,7 +90,7 @@ async fn what_needs_attention_comes_first_with_its_action() {
     let page = visitor.see(OVERVIEW).await;
     let found = attention(&page);
     let urgencies: Vec<&str> = found.iter().map(|one| one[0].as_str()).collect();
-    assert_eq!(urgencies, ["critical", "warning", "warning", "warning", "warning", "info"], "{found:?}");
+    assert_eq!(urgencies, ["critical", "warning", "warning", "warning", "info"], "{found:?}");
     let of = |part: &str| found.iter().find(|one| one[1].contains(part)).unwrap_or_else(|| panic!("{part}: {found:?}"));
     assert_eq!(of("Webhook \"Stock\" is disabled")[2], format!("/t/default/webhooks/{gone}"));
     assert!(found[0][1].contains("Stock"), "{found:?}");
@@ -98,7 +98,7 @@ async fn what_needs_attention_comes_first_with_its_action() {
         of("Webhook \"Orders\" fails: 3 of 3 attempts in the last day failed.")[2],
         format!("/t/default/webhooks/{failing}")
     );
-    assert_eq!(of("Webhook \"Sheets\" fails")[2], format!("/t/default/webhooks/{holding}"));
+    assert!(!found.iter().any(|one| one[1].contains("Sheets")), "its plugin is shown: {found:?}");
     assert!(of("of plugin p faulted")[1].contains("3 times within two hours"), "{found:?}");
     assert_eq!(of("of plugin p faulted")[2], "/t/default/plugins/p");
     assert_eq!(of("1 request to the intake was refused in the last day")[2], "/t/default/rejected");

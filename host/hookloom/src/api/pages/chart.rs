@@ -235,7 +235,9 @@ fn accepted_line(accepted: &[u64], top: u64, step: f64) -> String {
         format!("{x:.1} {y:.1}")
     };
     let places: Vec<String> = accepted.iter().enumerate().map(place).collect();
-    format!("<path class=\"line accepted\" d=\"M{}\"/>", places.join("L"))
+    let way = places.join("L");
+    // The wider line below it sets it apart from bars.
+    format!("<path class=\"line halo\" d=\"M{way}\"/><path class=\"line accepted\" d=\"M{way}\"/>")
 }
 
 /// Draws lines of p50 and p95, in microseconds, with gaps for points without a value. The title must be a constant as well.

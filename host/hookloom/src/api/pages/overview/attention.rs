@@ -5,7 +5,8 @@
 //! - The reads are bounded, and are of this tenant only. Hosts are shown to admins only.
 //!
 //! # Limits
-//! - A webhook fails by its attempts of the last day, unless half of those of the last two hours succeeded.
+//! - A webhook fails by its attempts of the last day, unless half of those of the last two hours succeeded. One that fails by faults of its
+//!   plugin alone is left out, because the plugin is shown.
 //! - A canary that the host has taken back is shown for [`TAKEN_BACK_SHOWN_MS`] after its last percentage began.
 
 use super::items::{
@@ -14,6 +15,7 @@ use super::items::{
 use crate::api::ApiState;
 use crate::api::pages::PageError;
 use crate::api::pages::user::TenantUser;
+use crate::api::pages::webhooks::health::WebhookHealth;
 use crate::api::pages::webhooks::list::{health, next_try};
 use crate::clock::now_ms;
 use crate::figures::Figures;
@@ -150,6 +152,11 @@ fn webhooks(
         }
         let WebhookSums { day, recent } = sums.get(&one.id).unwrap_or(&none);
         let health = health(state, one, day);
+        // The item of the plugin has the action that helps.
+        let by_plugin = recent.faults.values().sum::<u64>() > 0 && day.faults.values().sum::<u64>() >= day.failed;
+        if health == WebhookHealth::Failing && by_plugin {
+            continue;
+        }
         let waits = pending.get(&one.id).copied().unwrap_or_default();
         let item = webhook(one, health, [day, recent], waits);
         items.extend(item.map(|item| match next_try(state, one.id, health) {

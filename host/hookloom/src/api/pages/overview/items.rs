@@ -109,8 +109,8 @@ pub(super) fn webhook(
             }
         },
         WebhookHealth::Waiting => {
-            let sentence =
-                format!("The receiver of webhook {name:?} fails, so nothing is sent for a while, and {waiting}.");
+            let waiting = if waits == 0 { String::new() } else { format!(", and {waiting}") };
+            let sentence = format!("The receiver of webhook {name:?} fails, so nothing is sent for a while{waiting}.");
             (Urgency::Warning, sentence)
         }
         WebhookHealth::Failing if recent.success().is_none_or(|success| success < RECOVERED_MIN) => {
