@@ -190,7 +190,7 @@ mod tests {
         );
         check("", &[("HOOKLOOM_RETENTION", "1")], &["did you mean HOOKLOOM_RETENTION_S?"]);
         check("", &[("HOOKLOOM_ADMINKEY", "k")], &["did you mean HOOKLOOM_ADMIN_KEY?"]);
-        check("colour = \"red\"", &[], &["`hookloom config` prints them all"]);
+        check("greeting = \"hello\"", &[], &["`hookloom config` prints them all"]);
         check(
             "",
             &[("HOOKLOOM_STOP_GRACE_S", "soon")],
