@@ -99,7 +99,7 @@ enum Trial {
     Forbidden,
     /// Its body is a file.
     File,
-    Form(TryForm),
+    Form(Box<TryForm>),
 }
 
 struct TryForm {
@@ -270,12 +270,12 @@ fn trial(
         parameter,
         value,
     };
-    Trial::Form(TryForm {
+    Trial::Form(Box::new(TryForm {
         csrf: user.session.csrf.clone(),
         fields: operation.parameters.iter().zip(values.parameters).map(field).collect(),
         body: operation.body.as_ref().map(|body| (body.text_kind.clone(), values.body)),
         is_changing: try_request::is_changing(operation),
         faults,
         answer,
-    })
+    }))
 }

@@ -53,7 +53,7 @@ pub(super) fn changed(change: &Change) -> Vec<FieldChange> {
     let defaults = if change.action == "subscription.create" { default_settings() } else { BTreeMap::new() };
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differs = |name: &&&String| {
-        let is_default = before.get(**name).is_none() && after.get(**name) == defaults.get(**name);
+        let is_default = !before.contains_key(**name) && after.get(**name) == defaults.get(**name);
         before.get(**name) != after.get(**name) && !is_default
     };
     let field = |name: &String| {

@@ -64,7 +64,7 @@ pub(super) async fn send(state: Arc<ApiState>, head: &Parts, user: &SignedIn, wa
         Ok(answer) => answer,
         Err(never) => match never {},
     };
-    let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let took = u64::try_from(clock::since(begun).as_micros()).unwrap_or(u64::MAX);
     shown(line, answer, crate::api::pages::duration(took)).await
 }
 
