@@ -122,15 +122,9 @@ async fn the_portal_has_few_of_the_pages() {
     let host = Host::start().await;
     let mut visitor = visit(&host, "default", json!({})).await;
     let csrf = visitor.csrf().clone();
-    for path in [
-        "/",
-        "/tenants",
-        "/fleet",
-        "/t/default",
-        "/t/default/webhooks",
-        "/t/default/access",
-        "/t/default/plugins",
-    ] {
+    for path in
+        ["/", "/tenants", "/fleet", "/t/default", "/t/default/webhooks", "/t/default/access", "/t/default/plugins"]
+    {
         assert_eq!(visitor.get(path).await.status, 303, "{path}");
     }
     // Pages of the console that the portal does not have.
@@ -235,9 +229,15 @@ async fn a_customer_adds_a_webhook_with_a_plugin_of_the_library() {
     let host = Host::start().await;
     let mut visitor = visit(&host, "default", json!({})).await;
     let form = visitor.see("/portal/webhooks/new").await;
-    for left_out in
-        ["value=\"Subscription\"", "Incident", "Subscription is Paused", "Receive here", "/docs/", "Plugin calls", "Agile CRM"]
-    {
+    for left_out in [
+        "value=\"Subscription\"",
+        "Incident",
+        "Subscription is Paused",
+        "Receive here",
+        "/docs/",
+        "Plugin calls",
+        "Agile CRM",
+    ] {
         assert!(!form.contains(left_out), "{left_out}: {form}");
     }
     assert!(form.contains("value=\"Contact\"") && form.contains("<option value=\"flatten\">"), "{form}");
