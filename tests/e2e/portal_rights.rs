@@ -47,8 +47,11 @@ fn pages(things: &Things) -> Vec<String> {
     ]
 }
 
-/// Routes that change something, with the route of the source and fields.
-fn changes(things: &Things) -> Vec<(&'static str, String, Vec<(&'static str, String)>)> {
+/// Fields of a form.
+type Fields = Vec<(&'static str, String)>;
+
+/// Routes that change something: the route of the source, its path and a form.
+fn changes(things: &Things) -> Vec<(&'static str, String, Fields)> {
     let Things { webhook, delivery, .. } = things;
     let form = vec![("notify_url", "http://127.0.0.1:9999/".to_owned()), ("modules", "Deal".to_owned())];
     let mut all = vec![

@@ -39,11 +39,11 @@ impl Diff {
 
     /// Returns the lines of a comparison that was made elsewhere, each with its sign and a blank before it.
     pub(super) fn of_changes(label: impl Into<String>, changes: &[String]) -> Diff {
-        fn line(change: &String) -> (&'static str, char, String) {
+        fn line(change: &str) -> (&'static str, char, String) {
             let sign = change.chars().next().unwrap_or(' ');
             (class(sign), sign, change.get(2..).unwrap_or_default().to_owned())
         }
-        let lines: Vec<_> = changes.iter().map(line).collect();
+        let lines: Vec<_> = changes.iter().map(|change| line(change)).collect();
         Diff::lazy(label, move || DiffLines { changed: !lines.is_empty(), lines, text: String::new() })
     }
 

@@ -99,7 +99,8 @@ pub(super) struct ApiField {
 }
 
 /// Operations below a tenant that need an admin key nevertheless. A test calls every operation with a tenant's key.
-const ADMIN_ONLY: [&str; 3] = ["update_tenant", "delete_tenant", "get_tenant_deletion"];
+const ADMIN_ONLY: [&str; 5] =
+    ["update_tenant", "delete_tenant", "get_tenant_deletion", "create_portal_link", "end_portal_sessions"];
 
 /// Methods in the order of the page.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
