@@ -48,10 +48,10 @@ fn pages(things: &Things) -> Vec<String> {
 }
 
 /// Fields of a form.
-type Fields = Vec<(&'static str, String)>;
+type FormFields = Vec<(&'static str, String)>;
 
 /// Routes that change something: the route of the source, its path and a form.
-fn changes(things: &Things) -> Vec<(&'static str, String, Fields)> {
+fn changes(things: &Things) -> Vec<(&'static str, String, FormFields)> {
     let Things { webhook, delivery, .. } = things;
     let form = vec![("notify_url", "http://127.0.0.1:9999/".to_owned()), ("modules", "Deal".to_owned())];
     let mut all = vec![
