@@ -25,6 +25,9 @@ const MENTAL_MS: u64 = 1_350;
 /// Time in which a person has to be done.
 const PERSON_MAX: Duration = Duration::from_secs(300);
 
+/// Times that the same text is typed into a field that stays empty.
+const TYPED_AGAIN_MAX: usize = 3;
+
 /// Maximum number of clicks of the whole walk, and of typed characters.
 const CLICKS_MAX: u64 = 18;
 const TYPED_MAX: u64 = 13;
@@ -106,7 +109,14 @@ impl Person {
         self.step().person_ms += MENTAL_MS + keys * KEY_MS;
         let element = self.browser.wait_named(Role::Field, field).await;
         self.browser.wait_focused(&element).await;
-        element.send_keys(text).await.unwrap();
+        // On a busy machine, keys of the driver are lost now and then. A person sees that, and types again.
+        for _ in 0..TYPED_AGAIN_MAX {
+            element.send_keys(text).await.unwrap();
+            if !element.prop("value").await.unwrap().unwrap_or_default().is_empty() {
+                return;
+            }
+        }
+        panic!("{field} stays empty");
     }
 
     /// Opens a list and clicks an option.
