@@ -115,6 +115,9 @@ impl Person {
             if !element.prop("value").await.unwrap().unwrap_or_default().is_empty() {
                 return;
             }
+            // A list of suggestions that is still open takes the keys.
+            self.browser.press(Key::Escape).await;
+            self.browser.click_named(Role::Field, field).await;
         }
         panic!("{field} stays empty");
     }

@@ -146,7 +146,7 @@ async fn a_list_is_for_everybody_on_every_screen() {
         browser.look("webhook-list").await;
         browser.fill("#q", "fails").await;
         browser.click("form.filters button").await;
-        browser.wait_for_text("main", "Fails at times").await;
+        browser.wait("#q[value='fails']").await;
         assert_eq!(browser.script("return document.querySelectorAll('tbody tr').length").await, json!(2));
         browser.open(&format!("{WEBHOOKS}?q=nothing")).await;
         browser.look("webhook-list-empty").await;
