@@ -12,6 +12,10 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 200.0;
 
+/// Duration of an hour and of a day, in seconds.
+pub(super) const HOUR_S: i64 = 3_600;
+pub(super) const DAY_S: i64 = 24 * HOUR_S;
+
 /// Smallest height of a bar: one of many thousands can still be seen.
 const BAR_MIN: f64 = 2.0;
 
@@ -44,17 +48,16 @@ impl Span {
     fn time(self, index: usize) -> String {
         let at_s = self.first_s() + self.point_s * i64::try_from(index).unwrap_or_default();
         let at = Timestamp::from_second(at_s).unwrap_or_default();
-        at.strftime(if self.lasts_s > 86_400 { "%b %-d, %H:%M" } else { "%H:%M" }).to_string()
+        at.strftime(if self.lasts_s > DAY_S { "%b %-d, %H:%M" } else { "%H:%M" }).to_string()
     }
 
     /// Returns the labels below the chart, oldest first.
     fn labels(self) -> Vec<String> {
-        const DAY_S: i64 = 86_400;
         let parts = if self.lasts_s > DAY_S { self.lasts_s / DAY_S } else { 4 };
         let label = |part: i64| match self.lasts_s * (parts - part) / parts {
             0 => "now".to_owned(),
-            away if away <= 3_600 => format!("{} min ago", away / 60),
-            away if away <= DAY_S => format!("{} h ago", away / 3_600),
+            away if away <= HOUR_S => format!("{} min ago", away / 60),
+            away if away <= DAY_S => format!("{} h ago", away / HOUR_S),
             away => format!("{} d ago", away / DAY_S),
         };
         (0..=parts).map(label).collect()

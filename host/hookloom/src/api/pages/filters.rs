@@ -5,6 +5,7 @@
 
 #![expect(unreachable_pub, reason = "the attribute of askama writes types that are more visible than the function")]
 
+use super::chart::{DAY_S, HOUR_S};
 use super::{DisplayTime, icons};
 use crate::clock::now_ms;
 use crate::store::grouped;
@@ -102,8 +103,6 @@ pub(super) fn icon(name: impl Display, _: &dyn Values) -> Result<Safe<String>> {
 }
 
 const MINUTE_S: i64 = 60;
-const HOUR_S: i64 = 60 * MINUTE_S;
-const DAY_S: i64 = 24 * HOUR_S;
 
 /// Returns the distance of a time from now in words, or its date if it is more than 30 days away.
 fn distance(at_ms: i64, now_ms: i64) -> String {

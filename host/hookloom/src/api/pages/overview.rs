@@ -4,7 +4,7 @@ mod attention;
 mod cost;
 mod items;
 
-use super::chart;
+use super::chart::{self, DAY_S, HOUR_S};
 use super::first_steps::{FirstSteps, StepKind};
 use super::series::{bars, percent, series, sum, times};
 use super::usage::UsageView;
@@ -98,11 +98,12 @@ struct ReceiverRow {
     p95: String,
 }
 
-const DAY_S: i64 = 86_400;
-
 /// Name, duration in seconds, duration of a bar, label. A phone has room for some thirty bars.
-const SPANS: [(&str, i64, i64, &str); 3] =
-    [("hour", 3_600, 120, "Last hour"), ("day", DAY_S, 3_600, "Last day"), ("week", 7 * DAY_S, 6 * 3_600, "Last week")];
+const SPANS: [(&str, i64, i64, &str); 3] = [
+    ("hour", HOUR_S, 120, "Last hour"),
+    ("day", DAY_S, HOUR_S, "Last day"),
+    ("week", 7 * DAY_S, 6 * HOUR_S, "Last week"),
+];
 
 #[derive(Deserialize)]
 pub(super) struct OverviewParams {
@@ -124,8 +125,9 @@ pub(super) async fn page(
     let wanted = params.span.as_deref().unwrap_or("hour");
     let (chosen, lasts_s, point_s, label) = SPANS.into_iter().find(|(name, ..)| *name == wanted).unwrap_or(SPANS[0]);
     let span = chart::Span { now_s: now_ms() / 1_000, lasts_s, point_s };
-    let day =
-        store.figures_by_hour(tenant.clone(), chart::Span { lasts_s: DAY_S, point_s: 3_600, ..span }.first_s()).await?;
+    let day = store
+        .figures_by_hour(tenant.clone(), chart::Span { lasts_s: DAY_S, point_s: HOUR_S, ..span }.first_s())
+        .await?;
     let figures = if lasts_s == DAY_S { day.clone() } else { store.figures(tenant.clone(), span.first_s()).await? };
     let usage = store.usage(tenant.clone()).await?;
     let report = store.damage(Some(tenant));

@@ -1,7 +1,7 @@
 //! Page of a plugin: its versions, a rollout, figures, and a dry run beside what a version is.
 
 use super::canary_form::CanaryForm;
-use super::chart;
+use super::chart::{self, DAY_S};
 use super::comparison_view::ComparisonView;
 use super::dry_result::DryResult;
 use super::plugin_library::OriginView;
@@ -74,8 +74,7 @@ pub(super) struct Picked {
     pub(super) config: String,
 }
 
-/// Period that the charts cover, and width of a bar, in seconds.
-const DAY_S: i64 = 86_400;
+/// Width of a bar, in seconds.
 const BAR_S: i64 = 1_800;
 
 /// Maximum number of stored events in the dry-run form.

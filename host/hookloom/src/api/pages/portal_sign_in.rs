@@ -46,6 +46,14 @@ impl PortalSignInPage {
         let name = state.portal.name().to_owned();
         PortalSignInPage { name, has_logo: state.portal.has_logo(), title, text, token: None, return_url: None }
     }
+
+    /// Returns the answer with this page.
+    fn answer(&self, status: StatusCode) -> Response {
+        match HtmlPage::of(self) {
+            Ok(page) => page.with(status).into_response(),
+            Err(problem) => problem.into_response(),
+        }
+    }
 }
 
 /// Reason why there is no session.
@@ -94,10 +102,7 @@ impl PortalMessage {
                 StatusCode::FORBIDDEN,
             ),
         };
-        match HtmlPage::of(&PortalSignInPage::new(state, title, text)) {
-            Ok(page) => page.with(status).into_response(),
-            Err(problem) => problem.into_response(),
-        }
+        PortalSignInPage::new(state, title, text).answer(status)
     }
 }
 
@@ -105,10 +110,7 @@ impl PortalMessage {
 pub(super) fn problem_page(state: &ApiState, problem: Problem, status: StatusCode) -> Response {
     let remedy = problem.remedy.map(|remedy| format!(" {remedy}")).unwrap_or_default();
     let text = format!("{}.{remedy}", problem.detail);
-    match HtmlPage::of(&PortalSignInPage::new(state, problem.title, text)) {
-        Ok(page) => page.with(status).into_response(),
-        Err(problem) => problem.into_response(),
-    }
+    PortalSignInPage::new(state, problem.title, text).answer(status)
 }
 
 #[derive(Deserialize)]

@@ -47,7 +47,8 @@ impl UsageView {
     }
 }
 
-fn is_nearly(used: u64, most: u64) -> bool {
+/// Returns true if nine tenths of a limit are used.
+pub(super) fn is_nearly(used: u64, most: u64) -> bool {
     used as f64 >= most as f64 * 0.9
 }
 

@@ -14,6 +14,7 @@ use super::items::{
 };
 use crate::api::ApiState;
 use crate::api::pages::PageError;
+use crate::api::pages::chart::{DAY_S, HOUR_S};
 use crate::api::pages::user::TenantUser;
 use crate::api::pages::webhooks::health::WebhookHealth;
 use crate::api::pages::webhooks::list::{health, next_try};
@@ -33,8 +34,7 @@ const SHOWN_MAX: usize = 200;
 /// Number of the newest refused requests that are counted.
 const REFUSED_COUNTED: usize = 100;
 
-const HOUR_S: i64 = 3_600;
-const DAY_MS: i64 = 86_400_000;
+const DAY_MS: i64 = DAY_S * 1_000;
 
 /// Time for which a canary that was taken back is shown, in milliseconds.
 const TAKEN_BACK_SHOWN_MS: i64 = 14 * DAY_MS;

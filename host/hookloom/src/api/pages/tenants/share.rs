@@ -2,6 +2,7 @@
 
 use crate::api::ApiState;
 use crate::api::pages::size;
+use crate::api::pages::usage::is_nearly;
 use crate::operations::SUBSCRIPTIONS_MAX;
 use crate::plugin::PLUGINS_MAX;
 use crate::store::grouped;
@@ -37,7 +38,7 @@ impl Share {
 
     /// Returns true if nine tenths are used.
     pub(super) fn is_nearly_full(&self) -> bool {
-        self.used as f64 >= self.max as f64 * 0.9
+        is_nearly(self.used, self.max)
     }
 }
 

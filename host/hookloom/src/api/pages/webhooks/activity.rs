@@ -1,7 +1,8 @@
 //! Last day of a webhook: its figures, a chart of its attempts by the hour, and its newest deliveries.
 
-use super::list::{DAY_S, HOUR_S, health, next_try, summed};
+use super::list::{health, next_try, summed};
 use crate::api::ApiState;
+use crate::api::pages::chart::{DAY_S, HOUR_S};
 use crate::api::pages::deliveries::rows::{DeliveryRow, rows};
 use crate::api::pages::series::{bars, percent, series};
 use crate::api::pages::{DisplayTime, PageError, chart, duration};

@@ -7,6 +7,7 @@
 use super::health::WebhookHealth;
 use crate::api::ApiState;
 use crate::api::extract::Params;
+use crate::api::pages::chart::{DAY_S, HOUR_S};
 use crate::api::pages::series::percent;
 use crate::api::pages::user::TenantUser;
 use crate::api::pages::webhook_words::{modules, name, without_query};
@@ -25,9 +26,6 @@ use std::sync::Arc;
 
 /// Number of webhooks on a page.
 const PAGE: usize = 50;
-
-pub(super) const HOUR_S: i64 = 3_600;
-pub(super) const DAY_S: i64 = 24 * HOUR_S;
 
 /// Query of the list.
 #[derive(Default, Deserialize)]
