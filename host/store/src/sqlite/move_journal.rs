@@ -9,8 +9,8 @@
 //! Triggers write the keys of rows into a table. The process that copies holds the lock of the file [`MOVING`]. The lock ends with the
 //! process, and so tells a journal that is in use from an abandoned one. The token of a journal tells it from a later one.
 //!
-//! # Limits
-//! Triggers of updates record the key after the update: no statement of the host changes a key.
+//! An update has an entry with the key after it. An update that changes the key, such as the one that frees the name of a deleted plugin,
+//! has another with the key before it, so that the row is not left in the copy under its old key.
 
 use super::Sqlite;
 use super::data_folder::folder_error;
@@ -88,14 +88,26 @@ pub(super) fn journaled(table: &str) -> Option<(usize, &'static [&'static str])>
 /// Returns the SQL that creates the triggers of a table. `net` of an entry is the change of the number of rows.
 fn triggers((index, (table, key)): (usize, (&str, &[&str]))) -> String {
     let columns: String = (1..=key.len()).map(|place| format!(", k{place}")).collect();
-    let trigger = |event: &str, row: &str, net: i32| {
+    let trigger = |name: &str, event: &str, row: &str, net: i32| {
         let values: String = key.iter().map(|column| format!(", {row}.{column}")).collect();
         format!(
-            "CREATE TRIGGER {PREFIX}{table}_{event} AFTER {event} ON {table} BEGIN
+            "CREATE TRIGGER {PREFIX}{table}_{name} AFTER {event} BEGIN
                INSERT INTO moving_journal (tbl, net{columns}) VALUES ({index}, {net}{values}); END;"
         )
     };
-    [trigger("INSERT", "new", 1), trigger("UPDATE", "new", 0), trigger("DELETE", "old", -1)].concat()
+    let mut sql = [
+        trigger("insert", &format!("INSERT ON {table}"), "new", 1),
+        trigger("update", &format!("UPDATE ON {table}"), "new", 0),
+        trigger("delete", &format!("DELETE ON {table}"), "old", -1),
+    ]
+    .concat();
+    if !key.is_empty() {
+        let of_row = |row: &str| key.iter().map(|column| format!("{row}.{column}")).collect::<Vec<_>>().join(", ");
+        let [before, after] = ["old", "new"].map(of_row);
+        let event = format!("UPDATE OF {} ON {table} WHEN ({before}) IS NOT ({after})", key.join(", "));
+        sql.push_str(&trigger("rekey", &event, "old", 0));
+    }
+    sql
 }
 
 /// Lock of a journal that is in use.

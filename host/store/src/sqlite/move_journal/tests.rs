@@ -65,6 +65,30 @@ fn each_change_has_an_entry_and_a_later_journal_has_none_of_the_earlier() {
     connection.execute_batch(changes).expect("changes without a journal");
 }
 
+/// An entry with the new key alone would leave the row in the copy under the old one.
+#[test]
+fn an_update_of_a_key_has_entries_with_both_keys_in_every_table() {
+    let (_folder, connection) = new_store();
+    begin(&connection).expect("a journal");
+    let version = "INSERT INTO plugin_versions (tenant, name, sha256, size, report, created_at_ms, created_by)
+                   VALUES ('t', 'p', 'ab', 9, '{}', 5, 'admin');";
+    connection.execute_batch(version).expect("a row");
+    connection
+        .execute_batch("UPDATE plugin_versions SET name = '.q', size = 8; UPDATE plugin_versions SET name = '.q'")
+        .expect("updates");
+    let key = |name: &str| format!("t {} ab", hex::encode_upper(name));
+    let (table, _) = journaled("plugin_versions").expect("a table");
+    let table = i64::try_from(table).expect("a number");
+    let mut found = entries(&connection);
+    found[1..3].sort();
+    assert_eq!(found, [(table, 1, key("p")), (table, 0, key(".q")), (table, 0, key("p")), (table, 0, key(".q"))]);
+    let sql = "SELECT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'moving\\_%\\_rekey' ESCAPE '\\' ORDER BY 1";
+    let mut tables = connection.prepare(sql).expect("a query");
+    let tables: Vec<String> =
+        tables.query_map([], |row| row.get(0)).expect("triggers").collect::<Result<_, _>>().expect("triggers");
+    assert_eq!(tables, JOURNALED.map(|(table, _)| table));
+}
+
 #[tokio::test]
 async fn a_host_removes_an_abandoned_journal_and_no_other() {
     let (folder, connection) = new_store();

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sqlite::lose_token;
-use crate::usage_world::WorldStep;
+use crate::usage_world::{What, WorldStep};
 use filled::{FILLING, finished, in_use};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 /// Maximum number of operations until the move asks the host to end: a list of the answers must have all rows.
 const STEPS_MAX: usize = 120;
 
-/// Number of operations after that.
+/// Maximum number of operations after that.
 const LAST_STEPS: usize = 20;
 
 /// Returns the request of a move beside a store in use.
@@ -28,8 +28,8 @@ struct InUse {
 }
 
 impl InUse {
-    /// Begins the operations, which are repeated.
-    async fn begin(steps: Vec<WorldStep>) -> InUse {
+    /// Begins the operations, which are repeated. The last ones follow when the move has asked.
+    async fn begin(steps: Vec<WorldStep>, last: Vec<WorldStep>) -> InUse {
         let Filled { folder, .. } = filled_folder().await;
         let path = folder.path().to_owned();
         let may_end = Arc::new(AtomicBool::new(false));
@@ -38,8 +38,7 @@ impl InUse {
         let asking = notify.clone();
         let world = in_use(&folder);
         let task = tokio::spawn(async move {
-            let mut steps = steps.into_iter().cycle();
-            for step in steps.by_ref().take(STEPS_MAX) {
+            for step in steps.into_iter().cycle().take(STEPS_MAX) {
                 if asked.load(Ordering::Relaxed) {
                     break;
                 }
@@ -48,7 +47,7 @@ impl InUse {
             while !asked.load(Ordering::Relaxed) {
                 asking.notified().await;
             }
-            for step in steps.take(LAST_STEPS) {
+            for step in last.into_iter().take(LAST_STEPS) {
                 world.take(step).await;
             }
             finished(folder, world, [0; 32]).await
@@ -78,8 +77,8 @@ impl InUse {
 }
 
 /// Moves a store in use. Returns the differences between the last answers of its host and those of the moved store.
-async fn move_in_use(steps: Vec<WorldStep>) -> Vec<String> {
-    let used = InUse::begin(steps).await;
+async fn move_in_use(steps: Vec<WorldStep>, last: Vec<WorldStep>) -> Vec<String> {
+    let used = InUse::begin(steps, last).await;
     let database = TestDatabase::new().await;
     let steps = used.move_to(&database).await.expect("moved");
     assert!(steps.iter().any(|step| step.starts_with("CaughtUp")), "{steps:?}");
@@ -95,12 +94,25 @@ async fn move_in_use(steps: Vec<WorldStep>) -> Vec<String> {
 }
 
 fn steps() -> Vec<WorldStep> {
-    FILLING.into_iter().map(|(what, pick, size)| WorldStep { tenant: 0, what, pick, size }).collect()
+    steps_of(&FILLING)
+}
+
+fn steps_of(steps: &[(What, usize, usize)]) -> Vec<WorldStep> {
+    steps.iter().map(|&(what, pick, size)| WorldStep { tenant: 0, what, pick, size }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_in_use_is_moved_with_its_last_changes() {
-    let found = move_in_use(steps()).await;
+    let found = move_in_use(steps(), steps()).await;
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The name of a deleted plugin is free at once: its versions get another, which is a part of their key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn versions_that_are_deleted_beside_a_move_do_not_arrive() {
+    let steps = [(What::Upload, 0, 0), (What::AddVersion, 2, 0), (What::Upload, 1, 0), (What::AddVersion, 3, 0)];
+    let last = [(What::DeleteVersion, 3, 0), (What::DeletePlugin, 0, 0), (What::DeletePlugin, 1, 0)];
+    let found = move_in_use(steps_of(&steps), steps_of(&last)).await;
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -118,7 +130,7 @@ async fn a_live_move_of_a_folder_without_a_host_needs_no_journal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_goes_on_after_a_move_that_was_dropped() {
-    let used = InUse::begin(steps()).await;
+    let used = InUse::begin(steps(), steps()).await;
     let database = TestDatabase::new().await;
     // Once while rows are copied, and once while changes are.
     for last in ["Copying", "CaughtUp"] {
@@ -145,7 +157,7 @@ async fn a_host_goes_on_after_a_move_that_was_dropped() {
 /// A journal that somebody removed would hide changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_journal_ends_the_move_before_the_host_ends() {
-    let used = InUse::begin(steps()).await;
+    let used = InUse::begin(steps(), steps()).await;
     let database = TestDatabase::new().await;
     let folder = used.folder.clone();
     let note = move |step: MoveStep<'_>| {
@@ -168,7 +180,7 @@ proptest! {
     #[test]
     fn any_operations_beside_a_move_are_moved(steps in sequences()) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let found = runtime.block_on(move_in_use(steps));
+        let found = runtime.block_on(move_in_use(steps.clone(), steps));
         prop_assert!(found.is_empty(), "{}", found.join("\n"));
     }
 }
