@@ -27,6 +27,20 @@ const FIELDS: &str = "return [...document.querySelectorAll('main input:not([type
 const RUN_AXE: &str = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
                        .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
 
+/// Returns the visible elements whose own text has four lines or more of at most a few letters each.
+const SQUEEZED: &str = "
+    const words = (one) => [...one.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join(' ').trim();
+    const squeezed = (one) => {
+      const box = one.getBoundingClientRect(), line = parseFloat(getComputedStyle(one).fontSize);
+      return words(one).length > 12 && box.width > 1 && box.width < 4 * line && box.height > 4 * line;
+    };
+    return [...document.querySelectorAll('body *')].filter(squeezed).map((one) => `${one.tagName}: ${words(one)}`)";
+
+/// Returns how far the side bar of a desktop is from the top of the window.
+const SIDEBAR_TOP: &str = "
+    const bar = document.querySelector('.app > .sidebar');
+    return bar && getComputedStyle(bar).position === 'sticky' ? Math.round(bar.getBoundingClientRect().top) : 0";
+
 /// Command of Chromium's own protocol, by the endpoint of chromedriver for it, which WebDriver does not have.
 #[derive(Debug)]
 struct EmulateMedia {
@@ -325,6 +339,8 @@ impl Browser {
         let wide =
             self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
         assert_eq!(wide, json!(0), "{name} is wider than its screen");
+        assert_eq!(self.script(SQUEEZED).await, json!([]), "{name} has texts of a word or less in a line");
+        assert_eq!(self.script(SIDEBAR_TOP).await, json!(0), "{name} has a side bar that does not stay");
         let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
         let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
         let violations = found.as_array().unwrap().iter();
