@@ -5,11 +5,11 @@
 //! - Data that cannot be parsed, of an event that an older host accepted, is null.
 
 use crate::event::Event;
+use ahash::AHashMap;
 use serde::Deserialize;
 use serde_json::Value;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::slice;
 use std::sync::Arc;
 
@@ -31,11 +31,15 @@ pub struct ParsedEvent {
 pub struct Document<'e> {
     name: &'e Value,
     data: &'e Value,
-    fields: OnceCell<HashMap<&'e str, Values<'e>>>,
+    fields: OnceCell<Fields<'e>>,
 }
 
 /// Values that a condition is about: nearly always one.
 pub(super) type Values<'e> = SmallVec<[&'e Value; 1]>;
+
+/// Values of the fields, by their names. Senders choose the names, so that the hash is keyed at random; it is the fast one, because each filter
+/// looks names up.
+type Fields<'e> = AHashMap<&'e str, Values<'e>>;
 
 #[derive(Deserialize)]
 struct Payload {
@@ -92,7 +96,7 @@ impl<'e> Document<'e> {
         names.iter().fold(values, |values, name| values.into_iter().filter_map(|value| member(value, name)).collect())
     }
 
-    fn fields(&self) -> &HashMap<&'e str, Values<'e>> {
+    fn fields(&self) -> &Fields<'e> {
         self.fields.get_or_init(|| index_of(self.data))
     }
 }
@@ -101,10 +105,9 @@ fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
     if value.is_array() { Some(value) } else { value.get(name) }
 }
 
-fn index_of(data: &Value) -> HashMap<&str, Values<'_>> {
+fn index_of(data: &Value) -> Fields<'_> {
     let own = data.as_object().into_iter().flatten().filter(|(name, _)| !LISTS.contains(&name.as_str()));
-    let mut index: HashMap<&str, Values<'_>> =
-        own.map(|(name, value)| (name.as_str(), Values::from_slice(&[value]))).collect();
+    let mut index: Fields<'_> = own.map(|(name, value)| (name.as_str(), Values::from_slice(&[value]))).collect();
     for list in LISTS {
         for element in data.get(list).and_then(Value::as_array).into_iter().flatten() {
             if let Some(name) = element.get("name").and_then(Value::as_str) {
