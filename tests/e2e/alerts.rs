@@ -4,7 +4,7 @@ mod kinds;
 mod mail;
 mod page;
 
-use crate::harness::{Host, HostBuilder, MailReply, MailServer, Receiver, event, free_port, text, until};
+use crate::harness::{Host, HostBuilder, MailReply, MailServer, Receiver, event, example, free_port, text, until};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -200,6 +200,24 @@ async fn a_killed_host_sends_the_messages_that_it_has_written() {
     let after = host.get("./incidents").await;
     assert_eq!((after.as_array().map(Vec::len), text(&after[0]["emails"][0], "state")), (Some(1), "sent"));
     assert_eq!((&after[0]["id"], &after[0]["opened_event"]), (&all[0]["id"], &all[0]["opened_event"]));
+}
+
+#[tokio::test]
+async fn a_test_reaches_the_webhooks_of_incidents() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    host.plugin("slack", example("slack")).await;
+    let settings = json!({"modules": ["Incident"], "plugin": "slack", "description": "On call"});
+    let id = host.subscription(&receiver.url, settings).await;
+    host.subscription(&receiver.url, json!({"modules": ["Contact"]})).await;
+    let written = host.post("./alerts/test", &json!({})).await;
+    assert_eq!((&written["emails"], written["deliveries"].as_array().map(Vec::len)), (&json!([]), Some(1)));
+    let made = &written["deliveries"][0];
+    assert_eq!((text(made, "subscription"), text(made, "name")), (&*id, "On call"));
+    let received = receiver.expect(1).await;
+    let body: Value = serde_json::from_str(text(&received[0], "body")).unwrap();
+    assert!(text(&body, "text").contains("this is a test, and nothing is wrong"), "{body}");
+    assert_eq!(host.get("./incidents").await, json!([]));
 }
 
 #[tokio::test]

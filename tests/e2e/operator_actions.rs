@@ -166,3 +166,42 @@ async fn a_test_shows_what_the_receiver_answers_and_is_attempted_once() {
     act(&host, &format!("./subscriptions/{id}/pause"), json!({"reason": "r"})).await;
     assert_eq!(act(&host, &path, json!({})).await.0, 409);
 }
+
+/// Without a body, a test sends what the webhook would get.
+#[tokio::test]
+async fn a_test_has_an_event_such_as_the_webhook_gets() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    let own = json!({"module": "Deal", "description": "An invoice was paid."});
+    host.ask(Method::PUT, "./event-types/Invoice%20is%20Paid", own.to_string()).await.ok();
+    let cases = [
+        (json!({"modules": ["Contact", "Deal"]}), "Contact is Created"),
+        (json!({"modules": ["Deal"], "events": ["Opportunity is Updated"]}), "Opportunity is Updated"),
+        (json!({"modules": ["Subscription"]}), "Subscription is Disabled"),
+        (json!({"modules": ["Subscription"], "events": ["Subscription is Paused"]}), "Subscription is Paused"),
+        (json!({"modules": ["Incident"]}), "Incident is Opened"),
+        (json!({"modules": ["Incident"], "events": ["Incident is Closed"]}), "Incident is Closed"),
+    ];
+    for (index, (settings, expected)) in cases.into_iter().enumerate() {
+        let id = host.subscription(&receiver.url, settings).await;
+        let tested = host.ask(Method::POST, &format!("./subscriptions/{id}/test"), "").await.ok();
+        assert_eq!(text(&tested, "state"), "delivered", "{tested}");
+        let received = receiver.expect(index + 1).await;
+        let body: Value = serde_json::from_str(text(&received[index], "body")).unwrap();
+        assert_eq!(text(&body, "eventName"), expected);
+        if expected.starts_with("Incident") || expected.starts_with("Subscription") {
+            assert!(body.to_string().contains("this is a test, and nothing is wrong"), "{body}");
+        }
+    }
+    // Nobody but the tenant knows what an event of its own type looks like.
+    let id = host.subscription(&receiver.url, json!({"modules": ["Deal"], "events": ["Invoice is Paid"]})).await;
+    let path = format!("./subscriptions/{id}/test");
+    let refused = host.ask(Method::POST, &path, "").await;
+    assert!(refused.status == 409 && refused.text.contains("no event of Invoice is Paid yet"), "{}", refused.text);
+    host.send(&event("Invoice is Paid", 8)).await;
+    receiver.expect(7).await;
+    host.ask(Method::POST, &path, "").await.ok();
+    let received = receiver.expect(8).await;
+    let bodies = [6, 7].map(|index| text(&received[index], "body"));
+    assert!(bodies[0] == bodies[1] && bodies[0].contains("Invoice is Paid"), "{bodies:?}");
+}

@@ -38,6 +38,7 @@ mod scripts;
 mod settled_chain;
 pub(crate) mod subscriptions;
 mod tenants;
+mod test_event;
 mod text_or_base64;
 mod up_to;
 

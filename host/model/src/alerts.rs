@@ -31,5 +31,5 @@ pub use reading::{
 pub use settings::{
     AlertFault, AlertSettings, IntakeSilent, PluginFaulting, ShareFilling, WebhookFailing, WebhookStopped,
 };
-pub use step::{IncidentChange, Message, step};
+pub use step::{IncidentChange, Message, sample_incident, step};
 pub use text::{MessageText, event_schema, message_text, payload};

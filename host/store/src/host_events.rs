@@ -11,7 +11,7 @@ use hookloom_model::subscription::{Subscription, SubscriptionState};
 use serde_json::json;
 
 /// Returns `Subscription is Disabled` or `Subscription is Paused`. None: the subscription is active.
-pub(crate) fn state_change(subscription: &Subscription) -> Option<NewEvent> {
+pub fn state_event(subscription: &Subscription) -> Option<NewEvent> {
     let name = match subscription.state {
         SubscriptionState::Disabled => SUBSCRIPTION_DISABLED,
         SubscriptionState::Paused => SUBSCRIPTION_PAUSED,

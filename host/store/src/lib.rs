@@ -113,6 +113,7 @@ pub use error::{DatabaseError, DatabaseFault, MachineFault, StoreError};
 pub use fleet::{FleetReport, HostReport, ShardReport};
 pub use folder_fault::FolderFault;
 pub use folder_lock::FolderLock;
+pub use host_events::state_event;
 pub use lanes::{ClaimedPage, Unfinished};
 pub use limits::StoreLimits;
 pub use live_updates::LiveUpdate;

@@ -45,7 +45,7 @@ pub(super) async fn list(
     Ok(page.newest_first(state.operations.list_incidents(&access).await?, |one| one.incident.id.to_string()))
 }
 
-/// Write a test e-mail to each recipient of the tenant's alerts.
+/// Write a test e-mail to each recipient of the tenant's alerts, and a test event to each webhook of the module `Incident`.
 #[utoipa::path(post, path = "/v1/tenants/{t}/alerts/test", tag = "alerts", operation_id = "test_alerts", params(("t" = String, Path)), responses((status = 200, body = AlertTestBody), (status = 409, body = Problem)))]
 pub(super) async fn test(
     access: Access<ToManage>,

@@ -57,7 +57,8 @@ pub(super) async fn replay(
 
 /// Send a test event to this subscription only, through its plugin, and return the receiver's answer. Attempted once.
 ///
-/// The body is the event. If it is empty, a sample event is used.
+/// The body is the event. If it is empty, an event such as the subscription gets is used: a sample of the vendor's or of the host's, or the
+/// newest one of an event type of the tenant's own.
 #[utoipa::path(post, path = "/v1/tenants/{t}/subscriptions/{id}/test", tag = "subscriptions", operation_id = "test_subscription", params(("t" = String, Path), ("id" = Uuid, Path)),
     request_body(content = Object, description = "`{eventName, eventData}`, or nothing"),
     responses((status = 200, body = DeliveryDetail), (status = 404, body = Problem), (status = 409, body = Problem)))]

@@ -45,7 +45,7 @@ enum AlertsCommand {
         #[command(flatten)]
         of: TenantArgs,
     },
-    /// Send a test e-mail to each recipient.
+    /// Send a test e-mail to each recipient, and a test event to each webhook of incidents.
     Test(TenantArgs),
 }
 
@@ -75,6 +75,10 @@ pub(super) async fn alerts(args: AlertsArgs) -> Result<(), Failure> {
             }
             for email in written["emails"].as_array().into_iter().flatten() {
                 outln!("an e-mail to {} is on its way", Message(text(email, "recipient")));
+            }
+            for delivery in written["deliveries"].as_array().into_iter().flatten() {
+                let name = Message(text(delivery, "name"));
+                outln!("delivery {} to the webhook \"{}\" is on its way", text(delivery, "id"), name);
             }
             Ok(())
         }

@@ -1,8 +1,13 @@
 //! Alerts: settings of a tenant, its incidents, and a test of its messages.
+//!
+//! A test reaches everybody who gets messages: the recipients of e-mails, and the webhooks of the module `Incident`.
 
 use super::{Access, Operations, Problem, ToManage, ToRead, fault};
+use crate::delivery::DeliveryId;
+use crate::event::{HOST_EVENT_NAMES, Module};
 use crate::ids::AlertEmailId;
 use crate::store::AlertEmail;
+use crate::subscription::{SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, message_text};
 use hookloom_model::clock::now_ms;
@@ -98,6 +103,21 @@ pub(crate) struct IncidentBody {
 pub(crate) struct AlertTestBody {
     /// E-mails that were written, one to each recipient.
     pub(crate) emails: Vec<AlertEmailBody>,
+    /// Deliveries that were made, one for each active webhook of the module `Incident`.
+    pub(crate) deliveries: Vec<AlertTestDelivery>,
+}
+
+/// Delivery that tests a webhook of incidents.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AlertTestDelivery {
+    /// Id of the delivery.
+    #[schema(value_type = uuid::Uuid)]
+    id: DeliveryId,
+    /// Id of the webhook.
+    #[schema(value_type = uuid::Uuid)]
+    subscription: SubscriptionId,
+    /// Description of the webhook, or the host of its URL.
+    name: String,
 }
 
 impl Operations {
@@ -143,12 +163,14 @@ impl Operations {
         Ok(incidents.into_iter().map(body).collect())
     }
 
-    /// Writes an e-mail to each recipient of the tenant.
+    /// Writes an e-mail to each recipient of the tenant, and makes a delivery for each active webhook of incidents.
     pub(crate) async fn test_alerts(&self, access: &Access<ToManage>) -> Result<AlertTestBody, Problem> {
         let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
+        let deliveries = self.test_webhooks(access).await?;
         let recipients = &tenant.alerts.recipients;
-        if recipients.is_empty() {
-            return Err(Problem::conflict("the alerts of this tenant have no recipients"));
+        if recipients.is_empty() && deliveries.is_empty() {
+            let what = "the alerts of this tenant have no recipients, and no active webhook of the module Incident";
+            return Err(Problem::conflict(what));
         }
         let link = self.config.link_base().link(&UrlPath::pages_of(&access.tenant));
         let next_step = "Nothing is to be done: somebody tries whether alerts arrive.";
@@ -156,6 +178,21 @@ impl Operations {
         let email = |recipient| AlertEmail::new(recipient, "Test of the alerts", next_step, &link, now_ms);
         let emails: Vec<AlertEmail> = recipients.iter().map(email).collect();
         self.store.put_alert_emails(access.tenant.clone(), emails.clone()).await?;
-        Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect() })
+        Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect(), deliveries })
+    }
+
+    async fn test_webhooks(&self, access: &Access<ToManage>) -> Result<Vec<AlertTestDelivery>, Problem> {
+        let mut made = Vec::new();
+        for subscription in self.store.catalog().subscriptions(&access.tenant).iter() {
+            let settings = &subscription.settings;
+            let mut names = HOST_EVENT_NAMES.iter().filter(|(_, module)| *module == Module::Incident);
+            let name = names.find(|(name, module)| settings.modules.contains(module) && settings.lists(name));
+            let event = name.and_then(|(name, module)| self.event_of_host(subscription, name, *module));
+            if let Some(event) = event.filter(|_| subscription.state == SubscriptionState::Active) {
+                let id = self.store.test(access.actor(), subscription, event).await?;
+                made.push(AlertTestDelivery { id, subscription: subscription.id, name: settings.short_name() });
+            }
+        }
+        Ok(made)
     }
 }

@@ -2,8 +2,7 @@
 
 use super::{Access, DeliveryDetail, Operations, Problem, ToManage};
 use crate::delivery::{DeliveryId, DeliveryState};
-use crate::event::{SAMPLES, VENDOR_EVENT_NAMES, read_envelope};
-use crate::store::{NewEvent, Span};
+use crate::store::Span;
 use crate::subscription::{Subscription, SubscriptionState};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -141,7 +140,7 @@ impl Operations {
     }
 
     /// Sends a test event to this subscription only, through its plugin, and returns the receiver's answer. Attempted once.
-    /// `event`: a sample if it is empty.
+    /// `event`: one such as the subscription gets, if it is empty.
     pub(crate) async fn test_subscription(
         &self,
         access: &Access<ToManage>,
@@ -152,7 +151,7 @@ impl Operations {
         if subscription.state != SubscriptionState::Active {
             return Err(Problem::conflict("the subscription is not active; resume it first"));
         }
-        let event = test_event(self, &subscription, event)?;
+        let event = self.test_event(&subscription, event).await?;
         let delivery = self.store.test(access.actor(), &subscription, event).await?;
         let timeout = Duration::from_millis(subscription.settings.timeout_ms);
         let give_up = tokio::time::Instant::now() + timeout + TEST_SLACK;
@@ -164,20 +163,4 @@ impl Operations {
             tokio::time::sleep(TEST_POLL_INTERVAL).await;
         }
     }
-}
-
-fn test_event(operations: &Operations, subscription: &Subscription, body: Bytes) -> Result<NewEvent, Problem> {
-    let sample = SAMPLES.iter().find(|(module, _)| subscription.settings.modules.contains(module));
-    let payload = match (body.is_empty(), sample) {
-        (true, Some((_, sample))) => Bytes::from_static(sample.trim_ascii().as_bytes()),
-        _ => body,
-    };
-    let envelope = read_envelope(&payload)?;
-    let module = operations.store.catalog().module_of(&subscription.tenant, &envelope.name).ok_or_else(|| {
-        let names: Vec<&str> = VENDOR_EVENT_NAMES.iter().map(|(name, _)| *name).collect();
-        let detail =
-            format!("the event name {:?} is not accepted; the vendor's are {}", envelope.name, names.join(", "));
-        Problem::field("/eventName", detail)
-    })?;
-    Ok(NewEvent { name: envelope.name, module, entity_id: envelope.entity_id, payload: envelope.payload })
 }

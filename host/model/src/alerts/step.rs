@@ -3,11 +3,12 @@
 //! # Guarantees
 //! - Called again with its own result and the same arguments, it changes nothing.
 
-use super::incident::Incident;
+use super::incident::{Incident, IncidentKind, Severity};
 use super::reading::{Finding, Judgement};
 use super::settings::AlertSettings;
 use crate::ids::IncidentId;
-use std::collections::{HashMap, HashSet};
+use crate::subscription::Subscription;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Reason why an incident closes whose subject is judged no longer.
 const GONE: &str = "it does not exist any more, is not in use, or alerts of this kind were turned off";
@@ -70,6 +71,21 @@ fn opened(judgement: &Judgement, now_ms: i64) -> Option<Incident> {
         closed_reason: None,
         closed_notified_at_ms: None,
         closed_event: None,
+    })
+}
+
+/// Returns the incident of a test message: the webhook fails, or no longer does.
+pub fn sample_incident(webhook: &Subscription, message: Message, reason: &str, now_ms: i64) -> Option<Incident> {
+    let judgement = Judgement {
+        kind: IncidentKind::WebhookFailing,
+        subject: webhook.id.to_string(),
+        name: webhook.settings.short_name(),
+        finding: Finding::Bad { severity: Severity::Warning, reason: reason.to_owned(), figures: BTreeMap::new() },
+    };
+    let incident = opened(&judgement, now_ms)?;
+    Some(match message {
+        Message::Opened => incident,
+        Message::Closed => Incident { closed_at_ms: Some(now_ms), closed_reason: Some(reason.to_owned()), ..incident },
     })
 }
 

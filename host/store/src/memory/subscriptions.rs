@@ -175,7 +175,7 @@ impl Memory {
         let changed = Arc::new(changed);
         tables.subscriptions.insert_mut(*id, SubscriptionRow { subscription: changed.clone(), paused_at_ms });
         let mut new_deliveries = NewDeliveries::default();
-        if is_host_event && let Some(event) = host_events::state_change(&changed) {
+        if is_host_event && let Some(event) = host_events::state_event(&changed) {
             // The receiver of the subscription itself is failing.
             let receivers = resolve(tables, receivers.match_host_event(&event), tenant, &event);
             let others = receivers.iter().filter(|other| other.id != *id);

@@ -105,7 +105,7 @@ async fn accept_host_event(
     changed: &Subscription,
     new_deliveries: &mut NewDeliveries,
 ) -> Result<(), StoreError> {
-    let Some(event) = host_events::state_change(changed) else { return Ok(()) };
+    let Some(event) = host_events::state_event(changed) else { return Ok(()) };
     let mut rows = NewRows::default();
     let claims = &tx.state().claims;
     let receivers = receivers.match_host_event(&event);

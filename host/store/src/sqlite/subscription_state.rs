@@ -99,7 +99,7 @@ fn accept_host_event(
     changed: &Subscription,
     new_deliveries: &mut NewDeliveries,
 ) -> Result<(), StoreError> {
-    let Some(event) = host_events::state_change(changed) else { return Ok(()) };
+    let Some(event) = host_events::state_event(changed) else { return Ok(()) };
     let receivers = receivers.match_host_event(&event);
     accept_one(&tx.intake(), state, receivers, &changed.tenant, event, Some(changed.id), new_deliveries).map(drop)
 }

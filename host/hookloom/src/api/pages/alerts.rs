@@ -11,7 +11,7 @@ use crate::api::ApiState;
 use crate::event::Module;
 use crate::operations::{AlertEmailBody, EmailState, IncidentBody, Problem, ToRead};
 use crate::plural::counted;
-use crate::subscription::Subscription;
+use crate::subscription::{Subscription, SubscriptionState};
 use crate::url_path::UrlPath;
 use askama::Template;
 use axum::extract::State;
@@ -34,7 +34,7 @@ struct AlertsPage {
     /// Webhooks that receive incidents.
     webhooks: Vec<IncidentWebhook>,
     has_mail_server: bool,
-    /// True if saved recipients can get a test.
+    /// True if saved recipients or webhooks can get a test.
     can_test: bool,
     form: AlertForm,
     time_zones: Vec<String>,
@@ -89,13 +89,16 @@ async fn page_with(user: &TenantUser, state: &ApiState, form: AlertForm) -> Resu
     let (open, past): (Vec<_>, Vec<_>) = incidents.into_iter().partition(|one| one.incident.is_open());
     let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
     let receiving = subscriptions.iter().filter(|one| one.settings.modules.contains(&Module::Incident));
+    let receiving: Vec<_> = receiving.collect();
+    let can_test =
+        !saved.settings.recipients.is_empty() || receiving.iter().any(|one| one.state == SubscriptionState::Active);
     let page = AlertsPage {
         frame: Frame::new(user, state, "Alerts"),
         open: open.into_iter().map(OpenIncident::from).collect(),
         past: past.into_iter().take(PAST_MAX).map(PastIncident::from).collect(),
-        webhooks: receiving.map(|one| webhook(user, one)).collect(),
+        webhooks: receiving.into_iter().map(|one| webhook(user, one)).collect(),
         has_mail_server: saved.email,
-        can_test: !saved.settings.recipients.is_empty(),
+        can_test,
         form,
         time_zones: QuietHours::time_zones(),
     };
@@ -116,13 +119,14 @@ pub(super) async fn save(State(state): State<Arc<ApiState>>, posted: Posted) -> 
     }
 }
 
-/// Sends a test message to each recipient.
+/// Sends a test message to each recipient and webhook.
 pub(super) async fn test(State(state): State<Arc<ApiState>>, posted: Posted) -> Result<Response, PageError> {
     let Posted { user, .. } = posted;
     let sent = state.operations.test_alerts(&user.access(&state)?).await;
     let flash = match sent {
         Ok(sent) => {
-            let count = counted(sent.emails.len() as u64, "test message is", "test messages are");
+            let messages = sent.emails.len() + sent.deliveries.len();
+            let count = counted(messages as u64, "test message is", "test messages are");
             format!("{count} on the way.")
         }
         Err(problem) => return Err(not_tested(problem)),
@@ -131,7 +135,7 @@ pub(super) async fn test(State(state): State<Arc<ApiState>>, posted: Posted) -> 
 }
 
 fn not_tested(problem: Problem) -> PageError {
-    problem.remedy("add a recipient, and save the alerts").into()
+    problem.remedy("add a recipient or a webhook of incidents").into()
 }
 
 fn here(user: &TenantUser) -> UrlPath {
