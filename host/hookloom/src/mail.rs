@@ -10,7 +10,7 @@
 
 use crate::config::Config;
 use crate::secret::Secret;
-use crate::store::{AlertEmail, Store, StoreError};
+use crate::store::{AlertEmail, LiveUpdate, Store, StoreError};
 use crate::subscription::TenantId;
 use hookloom_model::clock::now_ms;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -151,7 +151,8 @@ impl Mailer {
                 }
                 Err(error) => after_failure(&tenant, &mut email, &error),
             };
-            store.record_alert_email(tenant, email, due_at_ms).await?;
+            store.record_alert_email(tenant.clone(), email, due_at_ms).await?;
+            store.publish_live_update(|| LiveUpdate::Incident(tenant));
         }
         Ok(count)
     }

@@ -14,7 +14,7 @@ use crate::backend::alerts::{AlertEmail, AlertTerms, IncidentRequest, IncidentWr
 use crate::backend::subscriptions::StateAnswer;
 use crate::background::wait;
 use crate::new_event::NewEvent;
-use crate::{Actor, Store, StoreError};
+use crate::{Actor, LiveUpdate, Store, StoreError};
 use bytes::Bytes;
 use delegate::delegate;
 use hookloom_model::alerts::{
@@ -115,6 +115,7 @@ impl Store {
             let receivers = self.catalog().receivers(id);
             answer = self.backend.write_incidents(IncidentRequest { receivers, ..request.clone() }).await?;
         }
+        self.publish_live_update(|| LiveUpdate::Incident(id.clone()));
         self.backend.live_incidents(id.clone()).await
     }
 

@@ -14,6 +14,8 @@ pub enum LiveUpdate {
     Attempt(TenantId),
     /// A bin received a request, or a request of it was deleted.
     Bin(BinId),
+    /// An incident of the tenant has changed, or an e-mail about one was sent.
+    Incident(TenantId),
 }
 
 /// Maximum number of updates that a slow subscriber can be behind.

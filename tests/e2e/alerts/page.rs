@@ -118,6 +118,9 @@ async fn a_person_sets_alerts_and_goes_from_an_incident_to_the_webhook() {
     assert!(server.expect(1).await[0].header("Subject").contains("Test of the alerts"));
     browser.click_named(Role::Link, "Add a webhook of incidents").await;
     browser.wait("input[name=modules][value=Incident]:checked").await;
+    // The open page shows incidents as they come.
+    browser.open(PAGE).await;
+    browser.wait("body[data-watching]").await;
 
     let failing = Receiver::answering("500").await;
     let id = webhook(&host, &failing, "Orders").await;
@@ -130,7 +133,6 @@ async fn a_person_sets_alerts_and_goes_from_an_incident_to_the_webhook() {
     incidents_when(&host, |one| is_open(one) && one["kind"] == "webhook-stopped").await;
     server.expect(3).await;
     evaluate(&host).await;
-    browser.open(PAGE).await;
     browser.wait_for_text(".incident.critical h3", "Webhook \"Stock\" is stopped").await;
     browser.wait_for_text(".incident.warning h3", "Webhook \"Orders\" fails").await;
     browser.look("alerts-open").await;

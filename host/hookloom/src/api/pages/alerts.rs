@@ -79,10 +79,10 @@ struct IncidentWebhook {
 /// Shows the page.
 pub(super) async fn page(user: TenantUser, State(state): State<Arc<ApiState>>) -> Result<HtmlPage, PageError> {
     let settings = state.operations.get_alerts(&user.access::<ToRead>(&state)?)?.settings;
-    page_with(&user, &state, AlertForm::of(&settings)).await
+    page_with(&user, &state, Frame::new(&user, &state, "Alerts").watching("incidents"), AlertForm::of(&settings)).await
 }
 
-async fn page_with(user: &TenantUser, state: &ApiState, form: AlertForm) -> Result<HtmlPage, PageError> {
+async fn page_with(user: &TenantUser, state: &ApiState, frame: Frame, form: AlertForm) -> Result<HtmlPage, PageError> {
     let access = user.access::<ToRead>(state)?;
     let saved = state.operations.get_alerts(&access)?;
     let incidents = state.operations.list_incidents(&access).await?;
@@ -93,7 +93,7 @@ async fn page_with(user: &TenantUser, state: &ApiState, form: AlertForm) -> Resu
     let can_test =
         !saved.settings.recipients.is_empty() || receiving.iter().any(|one| one.state == SubscriptionState::Active);
     let page = AlertsPage {
-        frame: Frame::new(user, state, "Alerts"),
+        frame,
         open: open.into_iter().map(OpenIncident::from).collect(),
         past: past.into_iter().take(PAST_MAX).map(PastIncident::from).collect(),
         webhooks: receiving.into_iter().map(|one| webhook(user, one)).collect(),
@@ -113,7 +113,8 @@ pub(super) async fn save(State(state): State<Arc<ApiState>>, posted: Posted) -> 
     match saved.await {
         Ok(_) => Ok(go_to(&here(&user), "The alerts were saved.")),
         Err(problem) => {
-            let page = page_with(&user, &state, AlertForm::refused(&form, &problem)).await?;
+            let frame = Frame::new(&user, &state, "Alerts").answering();
+            let page = page_with(&user, &state, frame, AlertForm::refused(&form, &problem)).await?;
             Ok(page.with(StatusCode::UNPROCESSABLE_ENTITY).into_response())
         }
     }

@@ -33,7 +33,7 @@ const DISPLACED_RETRY: Duration = Duration::from_secs(60);
 /// Query of a live stream.
 #[derive(Deserialize)]
 pub(super) struct Watched {
-    /// Subject that the page watches: `attempts`, or the id of a bin.
+    /// Subject that the page watches: `attempts`, `incidents`, or the id of a bin.
     topic: String,
 }
 
@@ -46,6 +46,7 @@ pub(super) async fn watch(
 ) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), PageError> {
     let wanted = match topic.as_str() {
         "attempts" => LiveUpdate::Attempt(user.tenant.clone()),
+        "incidents" => LiveUpdate::Incident(user.tenant.clone()),
         bin => {
             let bin = bin.parse().map_err(|_| Problem::not_found("bin"))?;
             LiveUpdate::Bin(state.operations.store.bin(user.tenant.clone(), bin).await?.id)
