@@ -276,6 +276,15 @@ async fn rows_and_json_follow_each_other_while_one_types() {
     }
 }
 
+/// Holds the next answer of the host back until `release()`.
+const HOLD_ANSWER: &str = "const get = window.fetch; window.fetch = async (...of) => {
+    const answer = await get(...of);
+    window.fetch = get;
+    document.documentElement.dataset.held = 'yes';
+    await new Promise((go) => { window.release = go; });
+    return answer;
+}";
+
 /// Writes conditions as rows. Leaves one.
 async fn rows_become_json(browser: &Browser) {
     // The fields of recent events are suggested from the first visit on.
@@ -316,6 +325,14 @@ async fn json_becomes_rows(browser: &Browser) {
     browser.wait("li:nth-child(2) [name='row.value'][hidden]").await;
     let rows = "return [...document.querySelectorAll('.conditions input, .conditions select')].map((one) => one.value)";
     assert_eq!(browser.script(rows).await, json!(["name", "$eq", "deal car", "id", "changed", ""]));
+    // Somebody is in a row before the answer about the JSON has come.
+    browser.script(HOLD_ANSWER).await;
+    write(browser, "#filter", r#"{"fields": {"name": "deal tram"}}"#).await;
+    browser.wait("[data-held]").await;
+    browser.script("document.querySelector(\"[name='row.value']\").focus(); release()").await;
+    browser.wait_for_text("[data-part=summary]", "0 of 3 events").await;
+    let focused = browser.script("return [document.activeElement.name, document.activeElement.value]").await;
+    assert_eq!(focused, json!(["row.value", "deal tram"]), "the cursor stays in the row");
     write(browser, "#filter", r#"{"$not": {"fields": {"name": "deal car"}}}"#).await;
     browser.wait_for_text("[data-part=list]", "This filter says more than rows").await;
     browser.wait_for_text("[data-part=summary]", "2 of 3 events").await;

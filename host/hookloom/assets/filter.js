@@ -64,9 +64,16 @@ function follow(filter) {
       markRows(fresh);
     } else if (!isFirst) {
       if (!error.hidden) json.setAttribute("aria-invalid", "true");
+      // Somebody may be in a row already, before the answer about the JSON: the cursor stays at its place.
+      const place = fields().indexOf(document.activeElement);
       part("list").replaceChildren(...part("list", fresh).childNodes);
       arrange();
+      fields()[place]?.focus();
     }
+  }
+
+  function fields() {
+    return [...part("list").querySelectorAll("input, select")];
   }
 
   // The rows stay, because one of them has the focus.
