@@ -52,7 +52,7 @@ impl Operations {
             return changed.filter_map(|one| state_event(&one)).find(|event| event.name == name);
         }
         let message = [Message::Opened, Message::Closed].into_iter().find(|message| message.event_name() == name)?;
-        let incident = sample_incident(subscription, message, REASON, now_ms())?;
+        let incident = sample_incident(subscription.id, subscription.settings.short_name(), message, REASON, now_ms())?;
         let text = message_text(&subscription.tenant, &incident, message);
         let link = self.config.link_base().link(&text.page);
         Some(NewEvent {

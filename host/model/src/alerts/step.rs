@@ -6,8 +6,7 @@
 use super::incident::{Incident, IncidentKind, Severity};
 use super::reading::{Finding, Judgement};
 use super::settings::AlertSettings;
-use crate::ids::IncidentId;
-use crate::subscription::Subscription;
+use crate::ids::{IncidentId, SubscriptionId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Reason why an incident closes whose subject is judged no longer.
@@ -75,11 +74,17 @@ fn opened(judgement: &Judgement, now_ms: i64) -> Option<Incident> {
 }
 
 /// Returns the incident of a test message: the webhook fails, or no longer does.
-pub fn sample_incident(webhook: &Subscription, message: Message, reason: &str, now_ms: i64) -> Option<Incident> {
+pub fn sample_incident(
+    webhook: SubscriptionId,
+    name: String,
+    message: Message,
+    reason: &str,
+    now_ms: i64,
+) -> Option<Incident> {
     let judgement = Judgement {
         kind: IncidentKind::WebhookFailing,
-        subject: webhook.id.to_string(),
-        name: webhook.settings.short_name(),
+        subject: webhook.to_string(),
+        name,
         finding: Finding::Bad { severity: Severity::Warning, reason: reason.to_owned(), figures: BTreeMap::new() },
     };
     let incident = opened(&judgement, now_ms)?;

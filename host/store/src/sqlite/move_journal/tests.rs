@@ -76,12 +76,13 @@ fn an_update_of_a_key_has_entries_with_both_keys_in_every_table() {
     connection
         .execute_batch("UPDATE plugin_versions SET name = '.q', size = 8; UPDATE plugin_versions SET name = '.q'")
         .expect("updates");
-    let key = |name: &str| format!("t {} ab", hex::encode_upper(name));
+    let [before, after] = ["p", ".q"].map(|name| format!("t {} ab", hex::encode_upper(name)));
     let (table, _) = journaled("plugin_versions").expect("a table");
     let table = i64::try_from(table).expect("a number");
     let mut found = entries(&connection);
     found[1..3].sort();
-    assert_eq!(found, [(table, 1, key("p")), (table, 0, key(".q")), (table, 0, key("p")), (table, 0, key(".q"))]);
+    let of_update = [(table, 0, after.clone()), (table, 0, before.clone())];
+    assert_eq!(found, [&[(table, 1, before)], &of_update[..], &[(table, 0, after)]].concat());
     let sql = "SELECT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'moving\\_%\\_rekey' ESCAPE '\\' ORDER BY 1";
     let mut tables = connection.prepare(sql).expect("a query");
     let tables: Vec<String> =
