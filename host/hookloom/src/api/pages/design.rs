@@ -14,7 +14,7 @@ use std::sync::Arc;
 struct Design {
     frame: Frame,
     /// Class and name of each step of the type scale.
-    sizes: [(&'static str, &'static str); 6],
+    sizes: [(&'static str, &'static str); 5],
     surfaces: [&'static str; 3],
     roles: [&'static str; 5],
     states: [&'static str; 11],
@@ -35,7 +35,6 @@ pub(super) async fn page(user: SignedIn, State(state): State<Arc<ApiState>>) -> 
         (0..60).map(|at: u64| Some([18_000 + at * 977 % 9_000, 41_000 + at * 1_811 % 30_000])).collect();
     let page = Design {
         sizes: [
-            ("text-3xl", "29 px"),
             ("text-2xl", "24 px: title of a page"),
             ("text-xl", "20 px: a figure"),
             ("text-lg", "17 px: heading of a section"),
