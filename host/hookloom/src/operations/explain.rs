@@ -228,7 +228,6 @@ fn of_lane(lane: LaneStatus) -> String {
 }
 
 fn ended(view: &DeliveryView, last: Option<&Attempt>) -> String {
-    let reason = view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     match (view.state, last) {
         (DeliveryState::Delivered, Some(last)) => {
             format!("delivered by attempt {}, answered {}", last.number, last.status.unwrap_or_default())
@@ -239,8 +238,13 @@ fn ended(view: &DeliveryView, last: Option<&Attempt>) -> String {
         }
         (DeliveryState::Dropped, Some(last)) => {
             let plugin = last.steps.last().map_or("the plugin", |step| &step.plugin);
+            let reason = view.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("dropped by {plugin}{reason}")
         }
-        (state, _) => format!("{}{reason}", state.as_str()),
+        // The host's codes are for programs, which find them beside the sentence.
+        (state, _) => {
+            let reason = view.reason.as_ref().map(|reason| format!(": {}", reason.message)).unwrap_or_default();
+            format!("{}{reason}", state.as_str())
+        }
     }
 }
