@@ -218,6 +218,10 @@ async fn a_test_reaches_the_webhooks_of_incidents() {
     let body: Value = serde_json::from_str(text(&received[0], "body")).unwrap();
     assert!(text(&body, "text").contains("this is a test, and nothing is wrong"), "{body}");
     assert_eq!(host.get("./incidents").await, json!([]));
+    // One that lists other events only is not a webhook of incidents.
+    let other = json!({"modules": ["Incident", "Contact"], "events": ["Contact is Created"]});
+    host.subscription(&receiver.url, other).await;
+    assert_eq!(host.post("./alerts/test", &json!({})).await["deliveries"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

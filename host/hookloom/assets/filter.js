@@ -64,16 +64,18 @@ function follow(filter) {
       markRows(fresh);
     } else if (!isFirst) {
       if (!error.hidden) json.setAttribute("aria-invalid", "true");
-      // Somebody may be in a row already, before the answer about the JSON: the cursor stays at its place.
-      const place = fields().indexOf(document.activeElement);
+      // The focus can be in a row already when the answer about the JSON arrives. It stays there, as far as the row does.
+      const place = controls().indexOf(document.activeElement);
       part("list").replaceChildren(...part("list", fresh).childNodes);
       arrange();
-      fields()[place]?.focus();
+      const control = controls()[place];
+      control?.focus();
+      control?.select?.();
     }
   }
 
-  function fields() {
-    return [...part("list").querySelectorAll("input, select")];
+  function controls() {
+    return [...part("list").querySelectorAll("input, select, button")];
   }
 
   // The rows stay, because one of them has the focus.

@@ -38,9 +38,9 @@ mod scripts;
 mod settled_chain;
 pub(crate) mod subscriptions;
 mod tenants;
-mod test_event;
 mod text_or_base64;
 mod up_to;
+mod webhook_samples;
 
 pub(crate) use access::{CREDENTIALS_MAX, KeyBody, LinkBody, NewAdminKey, NewKey, NewToken, TokenBody, sign_in_path};
 pub(crate) use alerts::{AlertEmailBody, AlertTestBody, AlertsBody, EmailState, IncidentBody};
@@ -72,6 +72,7 @@ pub(crate) use settled_chain::SettledChainBody;
 pub(crate) use subscriptions::{Pause, SUBSCRIPTIONS_MAX, SubscriptionBody, SubscriptionPatch, SubscriptionWrite};
 pub(crate) use tenants::{NewTenant, TenantBody, TenantWrite};
 pub(crate) use up_to::UpTo;
+pub(crate) use webhook_samples::{receives_incidents, vendor_samples};
 
 use crate::config::Config;
 use crate::cpu_pool::CpuPool;

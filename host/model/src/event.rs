@@ -100,16 +100,21 @@ pub const SAMPLES: [(Module, &str); 2] = [
 pub fn sample_events() -> Vec<Event> {
     fn sample((module, text): (Module, &'static str)) -> Option<Event> {
         let envelope = read_envelope(&Bytes::from_static(text.trim_ascii().as_bytes())).ok()?;
-        Some(Event {
-            id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
-            name: envelope.name,
-            module,
-            entity_id: envelope.entity_id,
-            received_at_ms: 1_709_287_745_000,
-            payload: envelope.payload,
-        })
+        Some(sample_event(envelope.name, module, envelope.entity_id, envelope.payload))
     }
     SAMPLES.into_iter().filter_map(sample).collect()
+}
+
+/// Returns a sample as an accepted event, with a constant id and time.
+pub fn sample_event(name: String, module: Module, entity_id: Option<String>, payload: Bytes) -> Event {
+    Event {
+        id: EventId(uuid::Uuid::from_u128(0x018f_0000_0000_7000_8000_0000_0000_0001)),
+        name,
+        module,
+        entity_id,
+        received_at_ms: 1_709_287_745_000,
+        payload,
+    }
 }
 
 /// Accepted event, which plugins judge and receivers get.

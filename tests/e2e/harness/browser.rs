@@ -325,6 +325,19 @@ impl Browser {
         }
         // Back to the mode of the window.
         self.emulate(json!([])).await;
+        if self.kind.starts_with("desktop") {
+            self.check_between(name).await;
+        }
+    }
+
+    /// Checks that the page fits windows between a phone and a wide screen, such as a tablet.
+    async fn check_between(&self, name: &str) {
+        let (width, height) = self.client.get_window_size().await.unwrap();
+        for between in [708, 768, 1_024] {
+            self.client.set_window_size(between, u32::try_from(height).unwrap()).await.unwrap();
+            self.check_room(&format!("{name} at {between} pixels")).await;
+        }
+        self.client.set_window_size(u32::try_from(width).unwrap(), u32::try_from(height).unwrap()).await.unwrap();
     }
 
     /// Does the same in the mode of the window only, on the way of a person who goes on.
@@ -336,17 +349,22 @@ impl Browser {
         // Elements that fade in do not have their final colours yet.
         self.script(FINISH_ANIMATIONS).await;
         save("screenshots", name, &self.client.screenshot().await.unwrap());
-        let wide =
-            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(wide, json!(0), "{name} is wider than its screen");
-        assert_eq!(self.script(SQUEEZED).await, json!([]), "{name} has texts of a word or less in a line");
-        assert_eq!(self.script(SIDEBAR_TOP).await, json!(0), "{name} has a side bar that does not stay");
+        self.check_room(name).await;
         let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
         let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
         let violations = found.as_array().unwrap().iter();
         let serious: Vec<&Value> =
             violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
         assert!(serious.is_empty(), "{name}: {serious:#?}");
+    }
+
+    /// Checks that the page fits its window.
+    async fn check_room(&self, name: &str) {
+        let wide =
+            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+        assert_eq!(wide, json!(0), "{name} is wider than its window");
+        assert_eq!(self.script(SQUEEZED).await, json!([]), "{name} has texts of a word or less in a line");
+        assert_eq!(self.script(SIDEBAR_TOP).await, json!(0), "{name} has a side bar that does not stay");
     }
 
     /// Replaces media features that the page sees.

@@ -45,7 +45,7 @@ enum AlertsCommand {
         #[command(flatten)]
         of: TenantArgs,
     },
-    /// Send a test e-mail to each recipient, and a test event to each webhook of incidents.
+    /// Send a test e-mail to each recipient, and a test event to each active webhook of the module `Incident`.
     Test(TenantArgs),
 }
 
@@ -78,7 +78,10 @@ pub(super) async fn alerts(args: AlertsArgs) -> Result<(), Failure> {
             }
             for delivery in written["deliveries"].as_array().into_iter().flatten() {
                 let name = Message(text(delivery, "name"));
-                outln!("delivery {} to the webhook \"{}\" is on its way", text(delivery, "id"), name);
+                match delivery["error"].as_str() {
+                    None => outln!("delivery {} to the webhook \"{}\" is on its way", text(delivery, "id"), name),
+                    Some(error) => outln!("no delivery to the webhook \"{}\" could be made: {}", name, Message(error)),
+                }
             }
             Ok(())
         }

@@ -2,12 +2,13 @@
 //!
 //! A test reaches everybody who gets messages: the recipients of e-mails, and the webhooks of the module `Incident`.
 
+use super::webhook_samples::receives_incidents;
 use super::{Access, Operations, Problem, ToManage, ToRead, fault};
 use crate::delivery::DeliveryId;
-use crate::event::{HOST_EVENT_NAMES, Module};
+use crate::event::Module;
 use crate::ids::AlertEmailId;
 use crate::store::AlertEmail;
-use crate::subscription::{SubscriptionId, SubscriptionState};
+use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, message_text};
 use hookloom_model::clock::now_ms;
@@ -103,21 +104,23 @@ pub(crate) struct IncidentBody {
 pub(crate) struct AlertTestBody {
     /// E-mails that were written, one to each recipient.
     pub(crate) emails: Vec<AlertEmailBody>,
-    /// Deliveries that were made, one for each active webhook of the module `Incident`.
+    /// One for each active webhook that receives incidents.
     pub(crate) deliveries: Vec<AlertTestDelivery>,
 }
 
 /// Delivery that tests a webhook of incidents.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AlertTestDelivery {
-    /// Id of the delivery.
-    #[schema(value_type = uuid::Uuid)]
-    id: DeliveryId,
+    /// Id of the delivery. Null: it could not be made.
+    #[schema(value_type = Option<uuid::Uuid>)]
+    pub(crate) id: Option<DeliveryId>,
     /// Id of the webhook.
     #[schema(value_type = uuid::Uuid)]
     subscription: SubscriptionId,
     /// Description of the webhook, or the host of its URL.
-    name: String,
+    pub(crate) name: String,
+    /// Reason why it could not be made, such as a share that is used up.
+    pub(crate) error: Option<String>,
 }
 
 impl Operations {
@@ -166,9 +169,12 @@ impl Operations {
     /// Writes an e-mail to each recipient of the tenant, and makes a delivery for each active webhook of incidents.
     pub(crate) async fn test_alerts(&self, access: &Access<ToManage>) -> Result<AlertTestBody, Problem> {
         let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
-        let deliveries = self.test_webhooks(access).await?;
+        let subscriptions = self.store.catalog().subscriptions(&access.tenant);
+        let webhooks =
+            subscriptions.iter().filter(|one| one.state == SubscriptionState::Active && receives_incidents(one));
+        let webhooks: Vec<_> = webhooks.collect();
         let recipients = &tenant.alerts.recipients;
-        if recipients.is_empty() && deliveries.is_empty() {
+        if recipients.is_empty() && webhooks.is_empty() {
             let what = "the alerts of this tenant have no recipients, and no active webhook of the module Incident";
             return Err(Problem::conflict(what));
         }
@@ -178,21 +184,23 @@ impl Operations {
         let email = |recipient| AlertEmail::new(recipient, "Test of the alerts", next_step, &link, now_ms);
         let emails: Vec<AlertEmail> = recipients.iter().map(email).collect();
         self.store.put_alert_emails(access.tenant.clone(), emails.clone()).await?;
+        let mut deliveries = Vec::new();
+        for webhook in webhooks {
+            deliveries.push(self.test_of_incidents(access, webhook).await);
+        }
         Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect(), deliveries })
     }
 
-    async fn test_webhooks(&self, access: &Access<ToManage>) -> Result<Vec<AlertTestDelivery>, Problem> {
-        let mut made = Vec::new();
-        for subscription in self.store.catalog().subscriptions(&access.tenant).iter() {
-            let settings = &subscription.settings;
-            let mut names = HOST_EVENT_NAMES.iter().filter(|(_, module)| *module == Module::Incident);
-            let name = names.find(|(name, module)| settings.modules.contains(module) && settings.lists(name));
-            let event = name.and_then(|(name, module)| self.event_of_host(subscription, name, *module));
-            if let Some(event) = event.filter(|_| subscription.state == SubscriptionState::Active) {
-                let id = self.store.test(access.actor(), subscription, event).await?;
-                made.push(AlertTestDelivery { id, subscription: subscription.id, name: settings.short_name() });
-            }
-        }
-        Ok(made)
+    async fn test_of_incidents(&self, access: &Access<ToManage>, webhook: &Subscription) -> AlertTestDelivery {
+        let sample = self.samples_for(webhook).into_iter().find(|event| event.module == Module::Incident);
+        let made = match sample {
+            Some(event) => self.store.test(access.actor(), webhook, event).await.map_err(Problem::from),
+            None => Err(Problem::not_found("sample of an incident")),
+        };
+        let (id, error) = match made {
+            Ok(id) => (Some(id), None),
+            Err(problem) => (None, Some(problem.detail)),
+        };
+        AlertTestDelivery { id, subscription: webhook.id, name: webhook.settings.short_name(), error }
     }
 }

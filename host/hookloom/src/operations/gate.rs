@@ -64,6 +64,12 @@ pub(crate) async fn events_for(
             let subscription = judge_of(event.module);
             of(Arc::new(event), subscription, EventSource::Sample)
         }));
+        for module in modules.iter().filter(|module| module.is_hosts()) {
+            let subscription = judge_of(*module);
+            let mut samples = operations.accepted_samples_for(&subscription).into_iter();
+            let sample = samples.find(|sample| sample.module == *module);
+            judged.extend(sample.map(|event| of(Arc::new(event), subscription, EventSource::Sample)));
+        }
     }
     Ok(judged)
 }

@@ -8,8 +8,7 @@ mod form;
 use super::user::{Posted, TenantUser};
 use super::{DisplayTime, Frame, HtmlPage, PageError, filters, go_to, render};
 use crate::api::ApiState;
-use crate::event::Module;
-use crate::operations::{AlertEmailBody, EmailState, IncidentBody, Problem, ToRead};
+use crate::operations::{AlertEmailBody, EmailState, IncidentBody, Problem, ToRead, receives_incidents};
 use crate::plural::counted;
 use crate::subscription::{Subscription, SubscriptionState};
 use crate::url_path::UrlPath;
@@ -88,7 +87,7 @@ async fn page_with(user: &TenantUser, state: &ApiState, frame: Frame, form: Aler
     let incidents = state.operations.list_incidents(&access).await?;
     let (open, past): (Vec<_>, Vec<_>) = incidents.into_iter().partition(|one| one.incident.is_open());
     let subscriptions = state.operations.store.catalog().subscriptions(&user.tenant);
-    let receiving = subscriptions.iter().filter(|one| one.settings.modules.contains(&Module::Incident));
+    let receiving = subscriptions.iter().filter(|one| receives_incidents(one));
     let receiving: Vec<_> = receiving.collect();
     let can_test =
         !saved.settings.recipients.is_empty() || receiving.iter().any(|one| one.state == SubscriptionState::Active);
@@ -126,9 +125,11 @@ pub(super) async fn test(State(state): State<Arc<ApiState>>, posted: Posted) -> 
     let sent = state.operations.test_alerts(&user.access(&state)?).await;
     let flash = match sent {
         Ok(sent) => {
-            let messages = sent.emails.len() + sent.deliveries.len();
-            let count = counted(messages as u64, "test message is", "test messages are");
-            format!("{count} on the way.")
+            let made = sent.deliveries.iter().filter(|one| one.id.is_some()).count();
+            let count = counted((sent.emails.len() + made) as u64, "test message is", "test messages are");
+            let failed = sent.deliveries.iter().filter_map(|one| Some((&one.name, one.error.as_deref()?)));
+            let failed = failed.map(|(name, error)| format!(" None could be sent to the webhook {name:?}: {error}."));
+            format!("{count} on the way.{}", failed.collect::<String>())
         }
         Err(problem) => return Err(not_tested(problem)),
     };

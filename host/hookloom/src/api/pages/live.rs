@@ -1,5 +1,7 @@
 //! Live updates for open pages (server-sent events, WHATWG HTML §9.2): after an update, a page loads its regions again.
 //!
+//! A page hears of what happens at its host: with several hosts, of the attempts and incidents of the tenants and webhooks that this host has.
+//!
 //! A stream holds a connection, so streams are bounded for each session and each tenant (`exchange.rs`). A stream ends within
 //! [`ACCESS_CHECK_INTERVAL`] after its session has ended, its key was revoked, or its tenant was deleted.
 
@@ -33,7 +35,7 @@ const DISPLACED_RETRY: Duration = Duration::from_secs(60);
 /// Query of a live stream.
 #[derive(Deserialize)]
 pub(super) struct Watched {
-    /// Subject that the page watches: `attempts`, `incidents`, or the id of a bin.
+    /// Subject that the page watches: `attempts`, `incidents`, `overview` for both, or the id of a bin.
     topic: String,
 }
 
@@ -45,11 +47,12 @@ pub(super) async fn watch(
     State(state): State<Arc<ApiState>>,
 ) -> Result<(NotBuffered, Sse<impl Stream<Item = Result<Event, Infallible>>>), PageError> {
     let wanted = match topic.as_str() {
-        "attempts" => LiveUpdate::Attempt(user.tenant.clone()),
-        "incidents" => LiveUpdate::Incident(user.tenant.clone()),
+        "attempts" => vec![LiveUpdate::Attempt(user.tenant.clone())],
+        "incidents" => vec![LiveUpdate::Incident(user.tenant.clone())],
+        "overview" => vec![LiveUpdate::Attempt(user.tenant.clone()), LiveUpdate::Incident(user.tenant.clone())],
         bin => {
             let bin = bin.parse().map_err(|_| Problem::not_found("bin"))?;
-            LiveUpdate::Bin(state.operations.store.bin(user.tenant.clone(), bin).await?.id)
+            vec![LiveUpdate::Bin(state.operations.store.bin(user.tenant.clone(), bin).await?.id)]
         }
     };
     let session = credential_hash(&user.user.cookie);
@@ -74,7 +77,7 @@ type NotBuffered = [(&'static str, &'static str); 1];
 /// The host's end of a stream.
 struct Watcher {
     updates: Receiver<LiveUpdate>,
-    wanted: LiveUpdate,
+    wanted: Vec<LiveUpdate>,
     slot: OpenStream,
     access_checks: Interval,
     session: [u8; 32],
@@ -94,7 +97,7 @@ impl Watcher {
                 }
                 _ = self.access_checks.tick() => false,
                 update = self.updates.recv() => match update {
-                    Ok(update) => update == self.wanted,
+                    Ok(update) => self.wanted.contains(&update),
                     // The receiver missed updates, and the page loads its regions again.
                     Err(RecvError::Lagged(_)) => true,
                     Err(RecvError::Closed) => return None,

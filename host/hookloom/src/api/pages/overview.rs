@@ -149,7 +149,7 @@ pub(super) async fn page(
         plugins: cost::rows(&figures, ROWS),
         usage: UsageView::new(&usage),
         damage: damage(tenant, &report),
-        frame: Frame::new(&user, &state, "Overview").watching("attempts"),
+        frame: Frame::new(&user, &state, "Overview").watching("overview"),
     };
     render(&state, Some(tenant), page).await
 }

@@ -29,7 +29,9 @@ use crate::api::ApiState;
 use crate::api::extract::{Item, Params};
 use crate::clock::now_ms;
 use crate::ids::BinId;
-use crate::operations::{Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody};
+use crate::operations::{
+    Counted, Pause, Problem, RedriveWrite, ReplayWrite, Rotation, SubscriptionBody, vendor_samples,
+};
 use crate::subscription::{SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use activity::WebhookDay;
@@ -66,7 +68,7 @@ pub(super) async fn create(State(state): State<Arc<ApiState>>, posted: Posted) -
     match made.await {
         Ok(made) => {
             let SubscriptionBody { id, signing_secret: secret, warnings, .. } = made;
-            let tested = test_if_wanted(&user, &state, id, &form).await?;
+            let tested = test_if_wanted(&user, &state, id, &form).await;
             let shown = WebhookExtras { secret, tested, warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }
@@ -147,6 +149,8 @@ struct Webhook {
     events: String,
     /// Bin of this host that is the receiver.
     bin: Option<BinId>,
+    /// Names of the vendor's samples that it receives.
+    samples: Vec<&'static str>,
     filter: Option<ShownFilter>,
     settle: Option<crate::settle::Settle>,
     activity: WebhookDay,
@@ -204,6 +208,7 @@ async fn one_with(user: &TenantUser, state: &ApiState, id: Uuid, shown: WebhookE
         modules: modules(&subscription),
         events: subscription.settings.events.join(", "),
         bin: bin_urls::bin_of(&subscription.settings.notify_url, &user.tenant, state).await?,
+        samples: vendor_samples(&subscription),
         filter: subscription.settings.filter.as_ref().map(ShownFilter::from),
         settle: subscription.settings.settle,
         activity: WebhookDay::of(state, &subscription).await?,
@@ -263,7 +268,7 @@ pub(super) async fn update(
     let edited = state.operations.edit_subscription(&access, id, |old| form::settings(&form, Some(old))).await;
     match edited {
         Ok(body) => {
-            let tested = test_if_wanted(&user, &state, id, &form).await?;
+            let tested = test_if_wanted(&user, &state, id, &form).await;
             let shown = WebhookExtras { tested, warnings: body.warnings, ..WebhookExtras::default() };
             Ok(state.notes.go_to(&user.user, &page_of(&user, id), SAVED, shown))
         }

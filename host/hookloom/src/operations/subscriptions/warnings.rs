@@ -9,7 +9,7 @@
 //!
 //! A warning does not refuse the write, because config or a plugin may come later, and real events may differ.
 
-use crate::event::{Event, Module, sample_events};
+use crate::event::{Event, Module};
 use crate::operations::Operations;
 use crate::plugin::{ConfigReads, Judged, Judgement, PluginFault, PluginInput, meant};
 use crate::plural::counted;
@@ -97,13 +97,13 @@ impl SampleRun<'_> {
     }
 
     async fn events(&self) -> Vec<Arc<Event>> {
-        let modules = &self.subscription.settings.modules;
-        let mut events: Vec<Arc<Event>> =
-            sample_events().into_iter().filter(|sample| modules.contains(&sample.module)).map(Arc::new).collect();
-        for module in modules {
+        let settings = &self.subscription.settings;
+        let samples = self.operations.accepted_samples_for(&self.subscription).into_iter();
+        let mut events: Vec<Arc<Event>> = samples.map(Arc::new).collect();
+        for module in &settings.modules {
             let recent =
                 self.operations.store.recent_events(self.subscription.tenant.clone(), vec![*module], RECENT).await;
-            events.extend(recent.unwrap_or_default());
+            events.extend(recent.unwrap_or_default().into_iter().filter(|event| settings.lists(&event.name)));
         }
         events
     }

@@ -1,7 +1,6 @@
 //! Test deliveries of a webhook, and their results for its page.
 
 use crate::api::ApiState;
-use crate::api::pages::PageError;
 use crate::api::pages::forms::Form;
 use crate::api::pages::user::TenantUser;
 use crate::delivery::DeliveryState;
@@ -18,14 +17,18 @@ pub(in crate::api::pages) struct Tested {
     pub(in crate::api::pages) delivery: String,
 }
 
-/// Sends a test delivery if the form wants one.
-pub(super) async fn test_if_wanted(
-    user: &TenantUser,
-    state: &Arc<ApiState>,
-    id: Uuid,
-    form: &Form,
-) -> Result<Option<Tested>, PageError> {
-    if form.has("test") { Ok(Some(test(user, state, id).await?)) } else { Ok(None) }
+/// Sends a test delivery if the form wants one. The form is saved, and its answer may show a secret once, so that a problem of the test is only a
+/// part of the answer.
+pub(super) async fn test_if_wanted(user: &TenantUser, state: &Arc<ApiState>, id: Uuid, form: &Form) -> Option<Tested> {
+    if !form.has("test") {
+        return None;
+    }
+    Some(test(user, state, id).await.unwrap_or_else(|problem| Tested {
+        delivered: false,
+        summary: format!("Nothing was sent: {}.", problem.detail),
+        delivery: String::new(),
+        answer: String::new(),
+    }))
 }
 
 /// Sends a test delivery, and waits for its end.
