@@ -26,6 +26,20 @@ async fn samples_are_judged_where_nothing_came_yet() {
     assert_eq!(back["comparison"]["sources"]["samples"], 2, "{back}");
 }
 
+/// A plugin of alerts judges incidents, which are rare.
+#[tokio::test]
+async fn a_plugin_of_incidents_is_judged_on_a_sample_of_one() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    host.plugin("slack", guest("passes")).await;
+    host.subscription(&receiver.url, json!({"modules": ["Incident"], "plugin": "slack"})).await;
+    let good = host.ask(Method::PUT, "./plugins/slack?gate=50", example("slack")).await.ok();
+    assert_eq!(good["comparison"]["sources"], json!({"subscriptions": 0, "tenant": 0, "samples": 1}), "{good}");
+    assert_eq!(active(&host).await, good["sha256"]);
+    let bad = host.ask(Method::PUT, "./plugins/slack?gate=50", guest("panics")).await;
+    assert!(bad.status == 409 && bad.text.contains("it fails on 1 of 1 sample event"), "{}", bad.text);
+}
+
 #[tokio::test]
 async fn the_tenants_events_come_before_the_samples() {
     let host = Host::start().await;

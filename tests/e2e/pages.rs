@@ -211,6 +211,27 @@ async fn a_tenant_sees_only_its_pages() {
     assert!(Visitor::new(&host).see("/api").await.contains("/v1/tenants/{t}/events"));
 }
 
+/// The answer of the form shows the secret once, whatever comes of the test.
+#[tokio::test]
+async fn a_test_that_is_not_possible_hides_no_secret() {
+    let host = Host::start().await;
+    let receiver = Receiver::start().await;
+    let own = json!({"module": "Deal", "description": "An invoice was paid."});
+    host.ask(Method::PUT, "./event-types/Invoice%20is%20Paid", own.to_string()).await.ok();
+    let mut visitor = Visitor::admin(&host).await;
+    visitor.see("/t/default/webhooks").await;
+    let fields = [
+        ("notify_url", receiver.url.as_str()),
+        ("modules", "Deal"),
+        ("events", "Invoice is Paid"),
+        ("test", "yes"),
+    ];
+    let saved = visitor.follow("/t/default/webhooks", &fields).await;
+    assert!(saved.contains("Preferences saved successfully") && saved.contains("whsec_"), "{saved}");
+    assert!(saved.contains("Nothing was sent: there is no event of Invoice is Paid yet"), "{saved}");
+    assert!(!saved.contains("Send a sample event"), "none of the vendor's is for it: {saved}");
+}
+
 #[tokio::test]
 async fn the_vendors_form_saves_tests_and_shows_the_secret_once() {
     let host = Host::start().await;
