@@ -224,6 +224,7 @@ async fn a_test_that_is_not_possible_hides_no_secret() {
         ("notify_url", receiver.url.as_str()),
         ("modules", "Deal"),
         ("events", "Invoice is Paid"),
+        ("filter", ""),
         ("test", "yes"),
     ];
     let saved = visitor.follow("/t/default/webhooks", &fields).await;

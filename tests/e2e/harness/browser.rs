@@ -1,18 +1,16 @@
 //! Real browser: Debian's Chromium without a window, driven by WebDriver (W3C).
 
+mod look;
+
 use super::{Host, PATIENCE, root};
 use fantoccini::elements::Element;
 use fantoccini::key::Key;
-use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
-use http::Method;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use url::{ParseError, Url};
 
 /// Runs chromedriver until the standard input ends, as it does when the test ends or is killed, and ends it with its browsers then.
 const GUARD: &str = "chromedriver --port=0 </dev/null & read -r _; kill -KILL 0";
@@ -22,41 +20,6 @@ const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.ef
 
 /// Returns the fields of the page with their values, for the message of a failed test.
 const FIELDS: &str = "return [...document.querySelectorAll('main input:not([type=hidden]), main select, main textarea')].map((one) => `${one.name}=${one.value}`)";
-
-/// Runs axe-core, and returns its violations.
-const RUN_AXE: &str = "const done = arguments[arguments.length - 1]; axe.run(document).then((found) => done(found.violations\
-                       .map((one) => ({rule: one.id, impact: one.impact, help: one.help, at: one.nodes.map((node) => node.target.join(' ') + ' ' + (node.failureSummary ?? ''))}))))";
-
-/// Returns the visible elements whose own text has four lines or more of at most a few letters each.
-const SQUEEZED: &str = "
-    const words = (one) => [...one.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join(' ').trim();
-    const squeezed = (one) => {
-      const box = one.getBoundingClientRect(), line = parseFloat(getComputedStyle(one).fontSize);
-      return words(one).length > 12 && box.width > 1 && box.width < 4 * line && box.height > 4 * line;
-    };
-    return [...document.querySelectorAll('body *')].filter(squeezed).map((one) => `${one.tagName}: ${words(one)}`)";
-
-/// Returns how far the side bar of a desktop is from the top of the window.
-const SIDEBAR_TOP: &str = "
-    const bar = document.querySelector('.app > .sidebar');
-    return bar && getComputedStyle(bar).position === 'sticky' ? Math.round(bar.getBoundingClientRect().top) : 0";
-
-/// Command of Chromium's own protocol, by the endpoint of chromedriver for it, which WebDriver does not have.
-#[derive(Debug)]
-struct EmulateMedia {
-    features: Value,
-}
-
-impl WebDriverCompatibleCommand for EmulateMedia {
-    fn endpoint(&self, base_url: &Url, session_id: Option<&str>) -> Result<Url, ParseError> {
-        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.expect("a session")))
-    }
-
-    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
-        let command = json!({"cmd": "Emulation.setEmulatedMedia", "params": {"features": self.features}});
-        (Method::POST, Some(command.to_string()))
-    }
-}
 
 /// Kind of an element, by which and by its name a person finds it.
 #[derive(Clone, Copy, Debug)]
@@ -316,62 +279,6 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Takes a screenshot in light and one in dark mode. In both, the page must fit the screen's width, and axe-core must find no
-    /// serious fault.
-    pub(crate) async fn look(&self, name: &str) {
-        for scheme in ["light", "dark"] {
-            self.emulate(json!([{"name": "prefers-color-scheme", "value": scheme}])).await;
-            self.check(&format!("{}-{scheme}-{name}", self.kind)).await;
-        }
-        // Back to the mode of the window.
-        self.emulate(json!([])).await;
-        if self.kind.starts_with("desktop") {
-            self.check_between(name).await;
-        }
-    }
-
-    /// Checks that the page fits windows between a phone and a wide screen, such as a tablet.
-    async fn check_between(&self, name: &str) {
-        let (width, height) = self.client.get_window_size().await.unwrap();
-        for between in [708, 768, 1_024] {
-            self.client.set_window_size(between, u32::try_from(height).unwrap()).await.unwrap();
-            self.check_room(&format!("{name} at {between} pixels")).await;
-        }
-        self.client.set_window_size(u32::try_from(width).unwrap(), u32::try_from(height).unwrap()).await.unwrap();
-    }
-
-    /// Does the same in the mode of the window only, on the way of a person who goes on.
-    pub(crate) async fn look_on_the_way(&self, name: &str) {
-        self.check(&format!("{}-{name}", self.kind)).await;
-    }
-
-    async fn check(&self, name: &str) {
-        // Elements that fade in do not have their final colours yet.
-        self.script(FINISH_ANIMATIONS).await;
-        save("screenshots", name, &self.client.screenshot().await.unwrap());
-        self.check_room(name).await;
-        let axe = std::fs::read_to_string(axe()).expect("axe-core; `cargo xtask test` installs it");
-        let found = self.client.execute_async(&format!("{axe};{RUN_AXE}"), Vec::new()).await.unwrap();
-        let violations = found.as_array().unwrap().iter();
-        let serious: Vec<&Value> =
-            violations.filter(|one| one["impact"] == "serious" || one["impact"] == "critical").collect();
-        assert!(serious.is_empty(), "{name}: {serious:#?}");
-    }
-
-    /// Checks that the page fits its window.
-    async fn check_room(&self, name: &str) {
-        let wide =
-            self.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
-        assert_eq!(wide, json!(0), "{name} is wider than its window");
-        assert_eq!(self.script(SQUEEZED).await, json!([]), "{name} has texts of a word or less in a line");
-        assert_eq!(self.script(SIDEBAR_TOP).await, json!(0), "{name} has a side bar that does not stay");
-    }
-
-    /// Replaces media features that the page sees.
-    async fn emulate(&self, features: Value) {
-        self.client.issue_cmd(EmulateMedia { features }).await.unwrap();
-    }
-
     /// Takes a picture of the page from its top to the end of an element, as a file in `target/tutorial`.
     pub(crate) async fn picture(&self, name: &str, last: &str) {
         let tidy = "document.activeElement.blur(); document.querySelectorAll('html, .sidebar').forEach((one) => { one.style.scrollbarWidth = 'none'; });";
@@ -407,9 +314,4 @@ fn save(folder: &str, name: &str, picture: &[u8]) {
     let folder = root().join("target").join(folder);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
-}
-
-/// Returns the path to which `cargo xtask test` installs axe.
-fn axe() -> PathBuf {
-    root().join("target/tools/axe-core/node_modules/axe-core/axe.min.js")
 }
