@@ -7,6 +7,7 @@ use fantoccini::elements::Element;
 use fantoccini::key::Key;
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -14,6 +15,9 @@ use tokio::process::{Child, Command};
 
 /// Runs chromedriver until the standard input ends, as it does when the test ends or is killed, and ends it with its browsers then.
 const GUARD: &str = "chromedriver --port=0 </dev/null & read -r _; kill -KILL 0";
+
+/// Number of times that chromedriver is started, if it says nothing.
+const DRIVER_TRIES: u32 = 3;
 
 /// Ends all animations, except those without an end, such as a cursor that blinks.
 const FINISH_ANIMATIONS: &str = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < Infinity).forEach((one) => one.finish())";
@@ -85,19 +89,16 @@ impl Browser {
 
     async fn start(url: &str, kind: &'static str, mut options: Value) -> Browser {
         let folder = tempfile::tempdir().unwrap();
-        let mut guard = Command::new("/bin/sh");
-        guard.args(["-c", GUARD]).env("TMPDIR", folder.path()).process_group(0);
-        let mut guard = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(guard.stdout.take().unwrap()).lines();
-        let port = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').to_owned();
-                }
+        let mut tries = DRIVER_TRIES;
+        let (guard, port) = loop {
+            tries -= 1;
+            match tokio::time::timeout(PATIENCE / DRIVER_TRIES, start_driver(folder.path())).await {
+                Ok(started) => break started,
+                // Seen once in thousands of starts. It ends with its guard.
+                Err(_) if tries > 0 => {}
+                Err(_) => panic!("chromedriver does not start; `cargo xtask test` installs it"),
             }
-            panic!("chromedriver ended");
         };
-        let port = tokio::time::timeout(PATIENCE, port).await.expect("chromedriver; `cargo xtask test` installs it");
         // As root, and in small containers, Chromium's sandbox and /dev/shm are not available.
         let own = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"].map(Value::from);
         options["args"].as_array_mut().unwrap().extend(own);
@@ -307,6 +308,20 @@ impl Browser {
     pub(crate) async fn close(self) {
         self.client.close().await.unwrap();
     }
+}
+
+/// Starts chromedriver, and returns its guard and its port.
+async fn start_driver(folder: &Path) -> (Child, String) {
+    let mut guard = Command::new("/bin/sh");
+    guard.args(["-c", GUARD]).env("TMPDIR", folder).process_group(0);
+    let mut guard = guard.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(guard.stdout.take().unwrap()).lines();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return (guard, port.trim_end_matches('.').to_owned());
+        }
+    }
+    panic!("chromedriver ended");
 }
 
 /// Writes a picture into a folder of `target`.
