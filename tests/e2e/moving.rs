@@ -45,7 +45,7 @@ async fn a_tenant_moves_to_another_host() {
     let other = Host::start().await;
     let receiver = Receiver::start().await;
     one.plugin("flatten", example("flatten")).await;
-    one.ask(Method::PUT, "./event-types/Order%20is%20Paid", json!({"module": "Deal"}).to_string()).await.ok();
+    one.event_type("Order is Paid").await;
     let selection = json!({"events": ["Contact is Created", "Order is Paid"], "filter": {"fields": {"value": {"$gte": 75.50, "$neq": null}}}});
     let mut flattened = json!({"plugin": "flatten", "config": {"separator": "_"}});
     flattened.as_object_mut().unwrap().extend(selection.as_object().cloned().unwrap());

@@ -172,8 +172,7 @@ async fn a_test_shows_what_the_receiver_answers_and_is_attempted_once() {
 async fn a_test_has_an_event_such_as_the_webhook_gets() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
-    let own = json!({"module": "Deal", "description": "An invoice was paid."});
-    host.ask(Method::PUT, "./event-types/Invoice%20is%20Paid", own.to_string()).await.ok();
+    host.event_type("Invoice is Paid").await;
     let cases = [
         (json!({"modules": ["Contact", "Deal"]}), "Contact is Created"),
         (json!({"modules": ["Deal"], "events": ["Opportunity is Updated"]}), "Opportunity is Updated"),

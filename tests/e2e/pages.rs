@@ -216,8 +216,7 @@ async fn a_tenant_sees_only_its_pages() {
 async fn a_test_that_is_not_possible_hides_no_secret() {
     let host = Host::start().await;
     let receiver = Receiver::start().await;
-    let own = json!({"module": "Deal", "description": "An invoice was paid."});
-    host.ask(Method::PUT, "./event-types/Invoice%20is%20Paid", own.to_string()).await.ok();
+    host.event_type("Invoice is Paid").await;
     let mut visitor = Visitor::admin(&host).await;
     visitor.see("/t/default/webhooks").await;
     let fields = [

@@ -253,6 +253,12 @@ impl Host {
         self.ask(Method::PUT, &format!("./plugins/{name}"), component).await.ok()
     }
 
+    /// Adds an event type of the module `Deal`.
+    pub(crate) async fn event_type(&self, name: &str) {
+        let path = format!("./event-types/{}", name.replace(' ', "%20"));
+        self.ask(Method::PUT, &path, r#"{"module": "Deal"}"#).await.ok();
+    }
+
     /// Creates a subscription to everything, with the tests' secret and the settings in `also`. Returns its id.
     pub(crate) async fn subscription(&self, notify_url: &str, also: Value) -> String {
         let mut body = json!({"notify_url": notify_url, "modules": ["Contact", "Deal"], "signing_secret": SECRET});

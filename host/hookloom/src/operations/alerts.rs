@@ -2,12 +2,11 @@
 //!
 //! A test reaches everybody who gets messages: the recipients of e-mails, and the webhooks of the module `Incident`.
 
-use super::webhook_samples::receives_incidents;
 use super::{Access, Operations, Problem, ToManage, ToRead, fault};
 use crate::delivery::DeliveryId;
 use crate::event::Module;
 use crate::ids::AlertEmailId;
-use crate::store::AlertEmail;
+use crate::store::{AlertEmail, NewEvent};
 use crate::subscription::{Subscription, SubscriptionId, SubscriptionState};
 use crate::url_path::UrlPath;
 use hookloom_model::alerts::{AlertSettings, EmailAddress, Incident, Message, message_text};
@@ -170,9 +169,8 @@ impl Operations {
     pub(crate) async fn test_alerts(&self, access: &Access<ToManage>) -> Result<AlertTestBody, Problem> {
         let tenant = self.store.catalog().tenant(&access.tenant).ok_or_else(|| Problem::not_found("tenant"))?;
         let subscriptions = self.store.catalog().subscriptions(&access.tenant);
-        let webhooks =
-            subscriptions.iter().filter(|one| one.state == SubscriptionState::Active && receives_incidents(one));
-        let webhooks: Vec<_> = webhooks.collect();
+        let active = subscriptions.iter().filter(|one| one.state == SubscriptionState::Active);
+        let webhooks: Vec<_> = active.filter_map(|one| Some((one, self.incident_for(one)?))).collect();
         let recipients = &tenant.alerts.recipients;
         if recipients.is_empty() && webhooks.is_empty() {
             let what = "the alerts of this tenant have no recipients, and no active webhook of the module Incident";
@@ -185,22 +183,20 @@ impl Operations {
         let emails: Vec<AlertEmail> = recipients.iter().map(email).collect();
         self.store.put_alert_emails(access.tenant.clone(), emails.clone()).await?;
         let mut deliveries = Vec::new();
-        for webhook in webhooks {
-            deliveries.push(self.test_of_incidents(access, webhook).await);
+        for (webhook, incident) in webhooks {
+            let made = self.store.test(access.actor(), webhook, incident).await.map_err(Problem::from);
+            let (id, error) = match made {
+                Ok(id) => (Some(id), None),
+                Err(problem) => (None, Some(problem.detail)),
+            };
+            let name = webhook.settings.short_name();
+            deliveries.push(AlertTestDelivery { id, subscription: webhook.id, name, error });
         }
         Ok(AlertTestBody { emails: emails.into_iter().map(AlertEmailBody::from).collect(), deliveries })
     }
 
-    async fn test_of_incidents(&self, access: &Access<ToManage>, webhook: &Subscription) -> AlertTestDelivery {
-        let sample = self.samples_for(webhook).into_iter().find(|event| event.module == Module::Incident);
-        let made = match sample {
-            Some(event) => self.store.test(access.actor(), webhook, event).await.map_err(Problem::from),
-            None => Err(Problem::not_found("sample of an incident")),
-        };
-        let (id, error) = match made {
-            Ok(id) => (Some(id), None),
-            Err(problem) => (None, Some(problem.detail)),
-        };
-        AlertTestDelivery { id, subscription: webhook.id, name: webhook.settings.short_name(), error }
+    /// Returns a sample of an incident, if the webhook receives incidents.
+    fn incident_for(&self, webhook: &Subscription) -> Option<NewEvent> {
+        self.samples_for(webhook).into_iter().find(|event| event.module == Module::Incident)
     }
 }
